@@ -1,0 +1,80 @@
+/* base/metrics.h: what Cairn counts, in one table, and how it is written for Prometheus.
+ * Names pass `promtool check metrics`; the set of series is fixed, whatever clients send.
+ *
+ * Threads: counters and gauges from any thread; each histogram has the one writer that its line
+ *          names; write from any thread.
+ * Memory:  one cn_metrics, about 100 KiB, allocated by the appliance. */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/histogram.h"
+
+/*  id                    kind     name                                    labels             help */
+#define CN_METRICS(X)                                                                              \
+    X(http_2xx,             counter, "cairn_http_requests_total",          "code=\"2xx\"",    "Requests answered, by class of status.") \
+    X(http_4xx,             counter, "cairn_http_requests_total",          "code=\"4xx\"",    "Requests answered, by class of status.") \
+    X(http_5xx,             counter, "cairn_http_requests_total",          "code=\"5xx\"",    "Requests answered, by class of status.") \
+    X(connections,          gauge,   "cairn_connections",                  "",                "Open client connections.") \
+    X(connections_total,    counter, "cairn_connections_opened_total",     "",                "Connections accepted.") \
+    X(slow_readers,         counter, "cairn_connections_dropped_total",    "reason=\"slow_reader\"", "Connections that Cairn ended.") \
+    X(timeouts,             counter, "cairn_connections_dropped_total",    "reason=\"timeout\"", "Connections that Cairn ended.") \
+    X(malformed,            counter, "cairn_connections_dropped_total",    "reason=\"malformed\"", "Connections that Cairn ended.") \
+    X(received_bytes,       counter, "cairn_received_bytes_total",         "",                "Bytes read from clients.") \
+    X(sent_bytes,           counter, "cairn_sent_bytes_total",             "",                "Bytes written to clients.") \
+    X(sequences_running,    gauge,   "cairn_sequences_running",            "",                "Sequences in the batch.") \
+    X(sequences_waiting,    gauge,   "cairn_sequences_waiting",            "",                "Sequences that wait for a place in the batch.") \
+    X(sequences_finished,   counter, "cairn_sequences_finished_total",     "reason=\"stop\"",   "Sequences that ended, by reason.") \
+    X(sequences_length,     counter, "cairn_sequences_finished_total",     "reason=\"length\"", "Sequences that ended, by reason.") \
+    X(sequences_cancelled,  counter, "cairn_sequences_finished_total",     "reason=\"cancelled\"", "Sequences that ended, by reason.") \
+    X(sequences_failed,     counter, "cairn_sequences_finished_total",     "reason=\"error\"",  "Sequences that ended, by reason.") \
+    X(sequences_refused,    counter, "cairn_sequences_refused_total",      "",                "Sequences refused because the queue was full.") \
+    X(preemptions,          counter, "cairn_preemptions_total",            "",                "Times a running sequence gave its pages to another.") \
+    X(prompt_tokens,        counter, "cairn_prompt_tokens_total",          "",                "Prompt tokens of started sequences.") \
+    X(cached_tokens,        counter, "cairn_cached_tokens_total",          "tier=\"device\"", "Prompt tokens that were not computed because their pages were there.") \
+    X(generated_tokens,     counter, "cairn_generated_tokens_total",       "",                "Tokens sampled and delivered.") \
+    X(steps,                counter, "cairn_steps_total",                  "",                "Steps that the device has done.") \
+    X(step_tokens,          counter, "cairn_step_tokens_total",            "",                "Tokens computed in steps, prompts and answers.") \
+    X(device_busy_ns,       counter, "cairn_device_busy_nanoseconds_total", "",               "Time that the device spent in steps.") \
+    X(pages,                gauge,   "cairn_pages",                        "state=\"all\"",   "KV pages of the device, by state.") \
+    X(pages_held,           gauge,   "cairn_pages",                        "state=\"held\"",  "KV pages of the device, by state.") \
+    X(pages_idle,           gauge,   "cairn_pages",                        "state=\"idle\"",  "KV pages of the device, by state.") \
+    X(page_evictions,       counter, "cairn_page_evictions_total",         "",                "Idle pages that lost their content.")
+
+/*  id              name                                   writer    help (values are nanoseconds) */
+#define CN_HISTOGRAMS(X)                                                                           \
+    X(first_token_ns,   "cairn_time_to_first_token_seconds",    "engine", "From submission to the first token.") \
+    X(inter_token_ns,   "cairn_inter_token_seconds",            "engine", "Between two tokens of a sequence.") \
+    X(queue_ns,         "cairn_queue_seconds",                  "engine", "From submission to the first place in the batch.") \
+    X(step_ns,          "cairn_step_seconds",                   "engine", "Device time of one step.") \
+    X(request_ns,       "cairn_request_seconds",                "api",    "From the whole request to its last byte.")
+
+typedef struct cn_metrics {
+    // Relaxed: each is a figure of its own and orders nothing.
+#define X(id, kind, name, labels, help) _Atomic uint64_t id;
+    CN_METRICS(X)
+#undef X
+#define X(id, name, writer, help) cn_histogram id;
+    CN_HISTOGRAMS(X)
+#undef X
+} cn_metrics;
+
+static inline void cn_metrics_add(_Atomic uint64_t *metric, uint64_t n)
+{
+    atomic_fetch_add_explicit(metric, n, memory_order_relaxed);
+}
+static inline void cn_metrics_set(_Atomic uint64_t *metric, uint64_t value)
+{
+    atomic_store_explicit(metric, value, memory_order_relaxed);
+}
+static inline uint64_t cn_metrics_get(const _Atomic uint64_t *metric)
+{
+    return atomic_load_explicit(metric, memory_order_relaxed);
+}
+
+void cn_metrics_init(cn_metrics *metrics);
+
+/* Appends everything in the Prometheus text format, version 0.0.4. */
+void cn_metrics_write(const cn_metrics *metrics, cn_buf *out);
