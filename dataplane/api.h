@@ -1,0 +1,59 @@
+/* dataplane/api.h: requests to generations, tokens to answers.
+ * Routes, JSON bodies, API keys, admission, chat template and tokenizer on the way in; text, stop
+ * strings, server-sent events and JSON on the way out. The OpenAI surface and Cairn's own routes.
+ *
+ * Threads: one api thread polls; drain from any thread.
+ * Memory:  what belongs to one request lives in the request's arena. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "base/random.h"
+#include "base/wake.h"
+#include "dataplane/http.h"
+#include "model/checkpoint.h"
+#include "model/template.h"
+#include "model/tokenizer.h"
+#include "scheduler/engine.h"
+
+typedef struct cn_api cn_api;
+
+typedef struct cn_api_options {
+    cn_http *http;
+    cn_engine *engine;                   // for its info
+    cn_engine_port *port;
+    const cn_tokenizer *tokenizer;
+    const cn_template *chat_template;    // NULL: chat requests are refused, saying why
+    const cn_checkpoint *checkpoint;     // generation defaults, special tokens for templates
+    const char *model_name;              // what /v1/models lists and `model` must name
+    const char *const *api_keys;         // none: no authorization
+    uint32_t api_key_count;
+    const cn_limits *limits;
+    cn_clock clock;
+    cn_random random;
+    const cn_log *log;
+    cn_metrics *metrics;
+    cn_wake *wake;                       // the api thread's
+} cn_api_options;                        // all borrowed until close
+
+/* Errors: CN_E_MEMORY; CN_E_INVALID (an API key that is empty or too long). */
+cn_code cn_api_open(const cn_api_options *options, cn_api **out, cn_err *err);
+/* Every request must have ended. */
+void cn_api_close(cn_api *api);
+
+/* One round: requests in, engine events out. Never blocks; false if there was nothing to do. */
+bool cn_api_poll(cn_api *api);
+
+/* From now on /readyz says 503 and new generations are refused with CN_E_DRAINING; running ones go on.
+ * [any] */
+void cn_api_drain(cn_api *api);
+/* Ends running generations as cancelled: the drain's time is up. [any] */
+void cn_api_abort(cn_api *api);
+/* Requests that are being answered. [any] */
+uint32_t cn_api_request_count(const cn_api *api);
