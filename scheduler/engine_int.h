@@ -1,0 +1,37 @@
+/* scheduler/engine_int.h: the engine's own structure, for engine.c and compose.c.
+ *
+ * Threads: engine only, but for `queued` and the options, which every port reads.
+ * Memory:  allocated in cn_engine_open. */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "scheduler/batch_int.h"
+
+struct cn_engine {
+    cn_engine_options options;
+    cn_engine_info info;
+    cn_kv_info kv;
+    cn_page_pool *pool;
+    cn_batch batch;
+    cn_engine_port *ports;
+    uint32_t port_count;         // opened so far
+    uint32_t event_reserve;      // events that one round may emit to one port
+
+    cn_sequence *sequences;      // the pool that the lists share
+    cn_sequence_list free, forking, waiting, running;
+
+    uint32_t *free_slots;        // a stack
+    uint32_t free_slot_count;
+    cn_page_id *tables;          // block tables, pages_per_slot entries each
+    uint32_t pages_per_slot;
+
+    _Atomic uint32_t queued;     // sequences that were submitted and never started
+    uint64_t now_ns;             // of this round
+};
+
+/* Ends a sequence in whatever state it is: gives back its slot and pages, reports, and recycles it. */
+void cn_engine_finish(cn_engine *engine, cn_sequence *s, cn_finish finish, cn_code code);
+
+/* Takes the slot and pages of a running sequence. */
+void cn_engine_unseat(cn_engine *engine, cn_sequence *s);
