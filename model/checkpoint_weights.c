@@ -307,8 +307,8 @@ static cn_code refuse_rest(cn_checkpoint_weights *weights, const cn_config *conf
                               "%.120s", file, name, INDEX, cn_safetensors_name(listed->file));
         }
         return cn_err_set(err, CN_E_UNSUPPORTED,
-                          "%.120s: tensor %.120s is no part of a %s model of %u layers, as which "
-                          "config.json describes it", file, name, config->family->name,
+                          "%.120s: tensor %.120s is no part of the %s model that config.json "
+                          "describes (num_hidden_layers: %u)", file, name, config->family->name,
                           config->spec.layer_count);
     }
     return CN_OK;
