@@ -92,7 +92,7 @@ static void bad_files_are_named(void **state)
     } cases[] = {
         {"config.json", "{\"model_type\": \"llama\", \"hidden_size\": null, \"vocab_size\": 0}",
          CN_E_FORMAT, "config.json: vocab_size: 0; must be an integer from 1 to 4194304"},
-        {"config.json", "garbage", CN_E_FORMAT, "config.json: line 1: '[' or '{' expected near 'g'"},
+        {"config.json", "garbage", CN_E_FORMAT, "config.json: line 1: '[' or '{' expected near 'garbage'"},
         {"generation_config.json", "{\"eos_token_id\": 5}", CN_E_FORMAT,
          "generation_config.json: eos_token_id: 5; must be a token id from 0 to 4 (vocab_size - 1)"},
         {"tokenizer_config.json", "{\"eos_token\": 4}", CN_E_FORMAT, "tokenizer_config.json: "
