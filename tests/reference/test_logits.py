@@ -25,9 +25,10 @@ PATHS = ["portable", "avx2", "avx512", "avx512-bf16"]
 EXIT_NO_PATH = 3
 GREEDY_STEPS = 64
 
-# float32 arithmetic: sums of a few hundred products of unit scale, each rounded at 2^-24, through at
-# most 4 layers. bfloat16 activations on top of bfloat16 weights: 2^-9 per rounding, judged by what
-# it does to the distribution.
+# Weights in F32 and F16: float32 arithmetic, sums of a few hundred products rounded at
+# 2^-24 through at most 4 layers; in double with float32 activations the error is 5e-6. Weights in
+# bfloat16: a path may round activations, K and V to bfloat16 too, 2^-9 each time, and is judged by
+# what that does to the distribution.
 FLOAT32_ERROR_MAX = 1e-4         # of a row's range
 BFLOAT16_KL_MAX = 1e-3           # nats per token
 
@@ -93,7 +94,7 @@ def test_logits(directory: Path, reference: dict[str, np.ndarray], checkpoint: C
                              reference[f"{checkpoint.name}/margins"], 2 * error.max())
     print(f"{checkpoint.name} {answer['numerics']}: error {relative:.2g} of the range, KL at most "
           f"{divergence.max():.2g}, {compared} greedy tokens equal")
-    if path == "avx512-bf16" and checkpoint.dtype in ("BF16", "MIXED"):
+    if checkpoint.dtype in ("BF16", "MIXED"):
         assert divergence.max() < BFLOAT16_KL_MAX
     else:
         assert relative <= FLOAT32_ERROR_MAX
