@@ -46,7 +46,8 @@ static cn_code read_configuration(cn_checkpoint *checkpoint, const char *directo
     const cn_json_object root = cn_json_file_root(&file);
     code = cn_config_read(&root, &checkpoint->arena, &checkpoint->config, err);
     if (code == CN_OK) {
-        code = cn_generation_read(directory, &root, &checkpoint->config, &checkpoint->generation, err);
+        code =
+            cn_generation_read(directory, &root, &checkpoint->config, &checkpoint->generation, err);
     }
     cn_json_file_close(&file);
     return code;

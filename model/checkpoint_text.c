@@ -45,9 +45,11 @@ static cn_code find_default(const cn_json_object *config, const json_t *list, co
         const char *name = json_string_value(json_object_get(item, "name"));
         const json_t *text = json_object_get(item, "template");
         if (!name || !json_is_string(text)) {
-            return cn_err_set(err, CN_E_FORMAT,
-                              "%s: chat_template[%zu]: must be an object with name and template, both "
-                              "strings", config->file, i);
+            return cn_err_set(
+                err, CN_E_FORMAT,
+                "%s: chat_template[%zu]: must be an object with name and template, both "
+                "strings",
+                config->file, i);
         }
         if (strcmp(name, "default") == 0) *out = text;
     }

@@ -48,7 +48,8 @@ static cn_code open_shard(cn_checkpoint_weights *weights, const char *directory,
 static shard *find_shard(cn_checkpoint_weights *weights, const char *name)
 {
     for (uint32_t i = 0; i < weights->shard_count; i++) {
-        if (strcmp(cn_safetensors_name(weights->shards[i].file), name) == 0) return &weights->shards[i];
+        shard *at = &weights->shards[i];
+        if (strcmp(cn_safetensors_name(at->file), name) == 0) return at;
     }
     return NULL;
 }
@@ -59,8 +60,8 @@ static cn_code open_named_shard(cn_checkpoint_weights *weights, const char *dire
     const char *name = json_string_value(value);
     if (!name || strchr(name, '/') || strstr(name, "..") || name[0] == '\0') {
         return cn_err_set(err, CN_E_FORMAT,
-                          "%s: weight_map: %.120s: %.60s; must be the name of a file beside it", INDEX,
-                          tensor, name ? name : cn_json_file_type(value));
+                          "%s: weight_map: %.120s: %.60s; must be the name of a file beside it",
+                          INDEX, tensor, name ? name : cn_json_file_type(value));
     }
     if (find_shard(weights, name)) return CN_OK;
     if (weights->shard_count == CN_CHECKPOINT_SHARDS_MAX) {
@@ -69,8 +70,10 @@ static cn_code open_named_shard(cn_checkpoint_weights *weights, const char *dire
     }
     const cn_code code = open_shard(weights, directory, name, err);
     if (code != CN_E_NOT_FOUND) return code;
-    return cn_err_set(err, CN_E_IO, "%.120s: is missing in %.150s; %s: weight_map names it for tensor "
-                      "%.100s", name, directory, INDEX, tensor);
+    return cn_err_set(err, CN_E_IO,
+                      "%.120s: is missing in %.150s; %s: weight_map names it for tensor "
+                      "%.100s",
+                      name, directory, INDEX, tensor);
 }
 
 static cn_code open_shards(cn_checkpoint_weights *weights, const char *directory, cn_err *err)
@@ -81,7 +84,8 @@ static cn_code open_shards(cn_checkpoint_weights *weights, const char *directory
     if (code != CN_OK) return code;
     weights->map = json_object_get(weights->index.root, "weight_map");
     if (json_object_size(weights->map) == 0) {
-        return cn_err_set(err, CN_E_FORMAT, "%s: weight_map: must name a file for each tensor", INDEX);
+        return cn_err_set(err, CN_E_FORMAT, "%s: weight_map: must name a file for each tensor",
+                          INDEX);
     }
     const char *tensor;
     json_t *value;
@@ -98,8 +102,10 @@ static cn_code open_files(cn_checkpoint_weights *weights, const char *directory,
     if (code != CN_E_NOT_FOUND) return code;
     code = cn_json_file_open(directory, INDEX, &weights->index, err);
     if (code == CN_E_NOT_FOUND) {
-        return cn_err_set(err, CN_E_IO, "%s: no such file in %.200s, nor %s; Cairn reads weights in no "
-                          "other format", SINGLE, directory, INDEX);
+        return cn_err_set(err, CN_E_IO,
+                          "%s: no such file in %.200s, nor %s; Cairn reads weights in no "
+                          "other format",
+                          SINGLE, directory, INDEX);
     }
     return code == CN_OK ? open_shards(weights, directory, err) : code;
 }
@@ -173,8 +179,8 @@ static cn_code refuse_shape(const char *file, const cn_safetensors_tensor *tenso
                           (unsigned long long)want->cols);
     }
     return cn_err_set(err, CN_E_FORMAT,
-                      "%s: tensor %s has shape %s; config.json (%s, %s) makes it [%llu, %llu]", file,
-                      tensor->name, shape, cn_family_dim_fields(rule->rows),
+                      "%s: tensor %s has shape %s; config.json (%s, %s) makes it [%llu, %llu]",
+                      file, tensor->name, shape, cn_family_dim_fields(rule->rows),
                       cn_family_dim_fields(rule->cols), (unsigned long long)want->rows,
                       (unsigned long long)want->cols);
 }
@@ -190,9 +196,10 @@ static cn_code align_data(cn_checkpoint_weights *weights, const char *file,
     if (copies) weights->copies = copies;
     void *copy = copies ? malloc(tensor->bytes) : NULL;
     if (!copy) {
-        return cn_err_set(err, CN_E_MEMORY, "%s: tensor %s is not aligned, and there is no memory for "
-                          "a copy of %llu bytes", file, tensor->name,
-                          (unsigned long long)tensor->bytes);
+        return cn_err_set(err, CN_E_MEMORY,
+                          "%s: tensor %s is not aligned, and there is no memory for "
+                          "a copy of %llu bytes",
+                          file, tensor->name, (unsigned long long)tensor->bytes);
     }
     weights->copies[weights->copy_count++] = copy;
     *data = memcpy(copy, tensor->data, tensor->bytes);
@@ -210,8 +217,9 @@ static cn_code take(cn_checkpoint_weights *weights, const cn_config *config,
     out->rows = cn_family_dim_size(rule->rows, &config->spec);
     out->cols = cn_family_dim_size(rule->cols, &config->spec);
     if (!read_dtype(tensor->dtype, &out->dtype, &element_bytes)) {
-        return cn_err_set(err, CN_E_UNSUPPORTED, "%s: tensor %s is %s; Cairn reads BF16, F16 and F32",
-                          file, name, tensor->dtype);
+        return cn_err_set(err, CN_E_UNSUPPORTED,
+                          "%s: tensor %s is %s; Cairn reads BF16, F16 and F32", file, name,
+                          tensor->dtype);
     }
     const bool vector = rule->rows == CN_FAMILY_ONE;
     if (vector ? tensor->dim_count != 1 || tensor->shape[0] != out->cols
@@ -303,8 +311,10 @@ static cn_code refuse_rest(cn_checkpoint_weights *weights, const cn_config *conf
         if (at->taken[i] || ends_with(name, config->family->ignored_suffix)) continue;
         const shard *listed = shard_of(weights, name);
         if (listed && listed != at) {
-            return cn_err_set(err, CN_E_FORMAT, "%.120s: tensor %.120s must not be here; %s places it in "
-                              "%.120s", file, name, INDEX, cn_safetensors_name(listed->file));
+            return cn_err_set(err, CN_E_FORMAT,
+                              "%.120s: tensor %.120s must not be here; %s places it in "
+                              "%.120s",
+                              file, name, INDEX, cn_safetensors_name(listed->file));
         }
         return cn_err_set(err, CN_E_UNSUPPORTED,
                           "%.120s: tensor %.120s is no part of the %s model that config.json "

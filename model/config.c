@@ -103,13 +103,12 @@ static cn_code read_norm_eps(const cn_json_object *file, cn_model_spec *spec, cn
     return code;
 }
 
-static cn_code refuse_if_true(const cn_json_object *file, const char *field, const char *right,
-                              cn_err *err)
+static cn_code refuse_bias(const cn_json_object *file, const char *field, cn_err *err)
 {
     bool on = false;
     const cn_code code = cn_json_file_bool(file, field, &on, err);
     if (code != CN_OK || !on) return code;
-    return cn_json_file_refuse(file, field, CN_E_UNSUPPORTED, err, "%s", right);
+    return cn_json_file_refuse(file, field, CN_E_UNSUPPORTED, err, "Cairn computes without biases");
 }
 
 static cn_code check_arithmetic(const cn_json_object *file, cn_err *err)
@@ -121,8 +120,8 @@ static cn_code check_arithmetic(const cn_json_object *file, cn_err *err)
         return cn_json_file_refuse(file, quantised[i], CN_E_UNSUPPORTED, err,
                                    "Cairn reads weights in BF16, F16 and F32 only");
     }
-    cn_code code = refuse_if_true(file, "attention_bias", "Cairn computes attention without biases", err);
-    if (code == CN_OK) code = refuse_if_true(file, "mlp_bias", "Cairn computes the MLP without biases", err);
+    cn_code code = refuse_bias(file, "attention_bias", err);
+    if (code == CN_OK) code = refuse_bias(file, "mlp_bias", err);
     if (code == CN_OK) code = cn_json_file_string(file, "hidden_act", &act, err);
     if (code == CN_OK && strcmp(act, "silu") != 0) {
         code = cn_json_file_refuse(file, "hidden_act", CN_E_UNSUPPORTED, err, "must be \"silu\"");
@@ -130,14 +129,29 @@ static cn_code check_arithmetic(const cn_json_object *file, cn_err *err)
     return code;
 }
 
+// A window that reaches as far as the context is none.
+static cn_code check_window(const cn_json_object *file, uint32_t context_tokens, cn_err *err)
+{
+    static const char field[] = "sliding_window";
+    uint32_t window = 4096;
+    if (json_is_null(json_object_get(file->value, field))) return CN_OK;
+    const cn_code code = cn_json_file_u32(file, field, 1, UINT32_MAX, &window, err);
+    if (code != CN_OK || window >= context_tokens) return code;
+    return cn_json_file_refuse(file, field, CN_E_UNSUPPORTED, err,
+                               "Cairn computes full attention: must be null, or at least "
+                               "max_position_embeddings (%u)", context_tokens);
+}
+
 // `layer_types` decides where it is there; before it existed, two other fields did.
-static cn_code check_windows(const cn_json_object *file, uint32_t layer_count, cn_err *err)
+static cn_code check_layer_windows(const cn_json_object *file, uint32_t layer_count, cn_err *err)
 {
     const json_t *types = cn_json_file_find(file, "layer_types");
     bool windows = false;
     uint32_t first_window = 28;
     cn_code code = cn_json_file_bool(file, "use_sliding_window", &windows, err);
-    if (code == CN_OK) code = cn_json_file_u32(file, "max_window_layers", 0, UINT32_MAX, &first_window, err);
+    if (code == CN_OK) {
+        code = cn_json_file_u32(file, "max_window_layers", 0, UINT32_MAX, &first_window, err);
+    }
     if (code != CN_OK) return code;
     if (!types) {
         const json_t *window = json_object_get(file->value, "sliding_window");
@@ -154,9 +168,10 @@ static cn_code check_windows(const cn_json_object *file, uint32_t layer_count, c
     json_array_foreach(types, i, type) {
         const char *name = json_is_string(type) ? json_string_value(type) : "not a string";
         if (strcmp(name, "full_attention") == 0) continue;
-        return cn_err_set(err, CN_E_UNSUPPORTED,
-                          "%s: layer_types[%zu]: %.60s; Cairn computes full_attention in every layer",
-                          file->file, i, name);
+        return cn_err_set(
+            err, CN_E_UNSUPPORTED,
+            "%s: layer_types[%zu]: %.60s; Cairn computes full_attention in every layer", file->file,
+            i, name);
     }
     return CN_OK;
 }
@@ -183,8 +198,11 @@ cn_code cn_config_read(const cn_json_object *file, cn_arena *arena, cn_config *o
     if (code == CN_OK) code = check_arithmetic(file, err);
     if (code == CN_OK) code = read_sizes(file, &out->family->defaults, spec, err);
     if (code == CN_OK) code = settle_heads(file, spec, err);
-    if (code == CN_OK && out->family->flags & CN_FAMILY_WINDOW) {
-        code = check_windows(file, spec->layer_count, err);
+    if (code == CN_OK && out->family->flags & CN_FAMILY_WINDOW_LAYERS) {
+        code = check_layer_windows(file, spec->layer_count, err);
+    }
+    if (code == CN_OK && out->family->flags & CN_FAMILY_WINDOW_ALL) {
+        code = check_window(file, spec->context_tokens_max, err);
     }
     if (code == CN_OK) code = read_norm_eps(file, spec, err);
     if (code == CN_OK) code = cn_json_file_bool(file, "tie_word_embeddings", &out->tied, err);

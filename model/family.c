@@ -37,14 +37,19 @@ static const cn_family_tensor llama_model[] = {
     .embed_name = "model.embed_tokens.weight", .head_name = "lm_head.weight",                      \
     .ignored_suffix = ".rotary_emb.inv_freq"
 
-// Defaults: LlamaConfig and Qwen3Config of transformers 5.23.
+// Defaults: LlamaConfig, MistralConfig and Qwen3Config of transformers 5.23.
 static const cn_family families[] = {
     {.name = "llama", .architecture = "LlamaForCausalLM", .flags = 0, LLAMA_TENSORS,
      .defaults = {.vocab_count = 32000, .dim = 4096, .mlp_dim = 11008, .layer_count = 32,
                   .head_count = 32, .kv_head_count = 0, .head_dim = 0, .context_tokens = 2048,
                   .bos_token = 1, .eos_token = 2}},
+    {.name = "mistral", .architecture = "MistralForCausalLM", .flags = CN_FAMILY_WINDOW_ALL,
+     LLAMA_TENSORS,
+     .defaults = {.vocab_count = 32000, .dim = 4096, .mlp_dim = 14336, .layer_count = 32,
+                  .head_count = 32, .kv_head_count = 8, .head_dim = 0, .context_tokens = 131072,
+                  .bos_token = 1, .eos_token = 2}},
     {.name = "qwen3", .architecture = "Qwen3ForCausalLM",
-     .flags = CN_FAMILY_QK_NORM | CN_FAMILY_WINDOW, LLAMA_TENSORS,
+     .flags = CN_FAMILY_QK_NORM | CN_FAMILY_WINDOW_LAYERS, LLAMA_TENSORS,
      .defaults = {.vocab_count = 151936, .dim = 4096, .mlp_dim = 22016, .layer_count = 32,
                   .head_count = 32, .kv_head_count = 32, .head_dim = 128, .context_tokens = 32768,
                   .bos_token = -1, .eos_token = -1}},

@@ -25,7 +25,8 @@ typedef enum cn_family_dim {
 
 enum {
     CN_FAMILY_QK_NORM = 1,       // q and k are normalised per head
-    CN_FAMILY_WINDOW = 2,        // config.json may give some layers a sliding window
+    CN_FAMILY_WINDOW_LAYERS = 2, // config.json may give some layers a sliding window
+    CN_FAMILY_WINDOW_ALL = 4,    // sliding_window, 4096 where it is missing, holds for every layer
     CN_FAMILY_LIST_BYTES = 256
 };
 
@@ -58,7 +59,7 @@ typedef struct cn_family {
 /* By architecture, or where that is NULL by model_type; NULL if there is no such family. */
 const cn_family *cn_family_find(const char *architecture, const char *model_type);
 
-/* The architectures for people: "LlamaForCausalLM, Qwen3ForCausalLM". */
+/* The architectures for people: "LlamaForCausalLM, MistralForCausalLM, ...". */
 void cn_family_list(char text[CN_FAMILY_LIST_BYTES]);
 
 uint64_t cn_family_dim_size(cn_family_dim dim, const cn_model_spec *spec);

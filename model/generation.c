@@ -68,29 +68,30 @@ static cn_code read_bos(const cn_json_object *from, const cn_config *config,
     return CN_OK;
 }
 
-static cn_code read_float(const cn_json_object *own, const cn_json_object *config,
-                          const char *field, double min, double max, float *value, cn_err *err)
-{
-    double number = (double)*value;
-    const cn_code code = cn_json_file_double(holder(own, config, field), field, min, max, &number, err);
-    *value = (float)number;
-    return code;
-}
-
 static cn_code read_sampling(const cn_json_object *own, const cn_json_object *config,
                              cn_generation_defaults *out, cn_err *err)
 {
+    const struct {
+        const char *field;
+        double min, max;
+        float *value;
+    } numbers[] = {
+        {"temperature", 0, 100, &out->temperature},
+        {"top_p", 0, 1, &out->top_p},
+        {"min_p", 0, 1, &out->min_p},
+        {"repetition_penalty", 0.01, 100, &out->repetition_penalty},
+    };
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        const char *field = numbers[i].field;
+        double number = (double)*numbers[i].value;
+        const cn_code code = cn_json_file_double(holder(own, config, field), field, numbers[i].min,
+                                                 numbers[i].max, &number, err);
+        if (code != CN_OK) return code;
+        *numbers[i].value = (float)number;
+    }
     bool sample = true;
-    cn_code code = read_float(own, config, "temperature", 0, 100, &out->temperature, err);
-    if (code == CN_OK) code = read_float(own, config, "top_p", 0, 1, &out->top_p, err);
-    if (code == CN_OK) code = read_float(own, config, "min_p", 0, 1, &out->min_p, err);
-    if (code == CN_OK) {
-        code = read_float(own, config, "repetition_penalty", 0.01, 100, &out->repetition_penalty, err);
-    }
-    if (code == CN_OK) {
-        code = cn_json_file_u32(holder(own, config, "top_k"), "top_k", 0, CN_CONFIG_VOCAB_MAX,
-                                &out->top_k, err);
-    }
+    cn_code code = cn_json_file_u32(holder(own, config, "top_k"), "top_k", 0, CN_CONFIG_VOCAB_MAX,
+                                    &out->top_k, err);
     if (code == CN_OK) {
         code = cn_json_file_bool(holder(own, config, "do_sample"), "do_sample", &sample, err);
     }

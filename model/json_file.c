@@ -116,8 +116,8 @@ cn_code cn_json_file_double(const cn_json_object *object, const char *field, dou
     if (!found) return CN_OK;
     const double number = json_number_value(found);
     if (!json_is_number(found) || !(number >= min && number <= max)) {
-        return cn_json_file_refuse(object, field, CN_E_FORMAT, err, "must be a number from %g to %g",
-                                   min, max);
+        return cn_json_file_refuse(object, field, CN_E_FORMAT, err,
+                                   "must be a number from %g to %g", min, max);
     }
     *value = number;
     return CN_OK;

@@ -44,7 +44,8 @@ cn_code cn_json_file_u32(const cn_json_object *object, const char *field, uint32
                          uint32_t max, uint32_t *value, cn_err *err);
 cn_code cn_json_file_double(const cn_json_object *object, const char *field, double min, double max,
                             double *value, cn_err *err);
-cn_code cn_json_file_bool(const cn_json_object *object, const char *field, bool *value, cn_err *err);
+cn_code cn_json_file_bool(const cn_json_object *object, const char *field, bool *value,
+                          cn_err *err);
 cn_code cn_json_file_string(const cn_json_object *object, const char *field, const char **value,
                             cn_err *err);
 /* *out has a NULL value where the field is absent. */

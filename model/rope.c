@@ -14,7 +14,7 @@
  *   yarn     the same idea with a ramp that is linear in the dimension, between the dimensions that
  *            turn beta_fast and beta_slow times over the original context; and cos and sin grow by
  *            `magnitude`, which sharpens attention (Peng et al. 2023)
- * All in double: one rounding to float at the end, so the result does not depend on anyone's powf. */
+ * All in double, with one rounding to float at the end: it does not depend on anyone's powf. */
 
 static const double PI = 3.14159265358979323846;
 
@@ -71,14 +71,13 @@ static cn_code read_original_context(const cn_json_object *config, const cn_json
 
 static cn_code read_llama3(const cn_json_object *rope, cn_rope *out, cn_err *err)
 {
+    double *low = &out->low_freq_factor, *high = &out->high_freq_factor;
     cn_code code = need(rope, "factor", 1, 1e6, &out->factor, err);
-    if (code == CN_OK) code = need(rope, "low_freq_factor", 1e-3, 1e6, &out->low_freq_factor, err);
-    if (code == CN_OK) code = need(rope, "high_freq_factor", 1e-3, 1e6, &out->high_freq_factor, err);
-    if (code == CN_OK && out->high_freq_factor <= out->low_freq_factor) {
-        code = cn_json_file_refuse(rope, "high_freq_factor", CN_E_FORMAT, err,
-                                   "must be above low_freq_factor (%g)", out->low_freq_factor);
-    }
-    return code;
+    if (code == CN_OK) code = need(rope, "low_freq_factor", 1e-3, 1e6, low, err);
+    if (code == CN_OK) code = need(rope, "high_freq_factor", 1e-3, 1e6, high, err);
+    if (code != CN_OK || *high > *low) return code;
+    return cn_json_file_refuse(rope, "high_freq_factor", CN_E_FORMAT, err,
+                               "must be above low_freq_factor (%g)", *low);
 }
 
 static double yarn_magnitude(double factor, double scale)
@@ -94,27 +93,41 @@ static cn_code read_yarn(const cn_json_object *rope, uint32_t context_tokens, cn
     out->beta_slow = 1;
     out->truncate = true;
     out->factor = context_tokens / out->context_tokens_original;
-    cn_code code = cn_json_file_double(rope, "factor", 1, 1e6, &out->factor, err);
-    if (code == CN_OK) code = cn_json_file_double(rope, "beta_fast", 1e-3, 1e6, &out->beta_fast, err);
-    if (code == CN_OK) code = cn_json_file_double(rope, "beta_slow", 1e-3, 1e6, &out->beta_slow, err);
-    if (code == CN_OK) code = cn_json_file_double(rope, "mscale", 0, 1e3, &scale, err);
-    if (code == CN_OK) code = cn_json_file_double(rope, "mscale_all_dim", 0, 1e3, &scale_all, err);
+    const struct {
+        const char *field;
+        double min, max, *value;
+    } numbers[] = {
+        {"factor", 1, 1e6, &out->factor},          {"beta_fast", 1e-3, 1e6, &out->beta_fast},
+        {"beta_slow", 1e-3, 1e6, &out->beta_slow}, {"mscale", 0, 1e3, &scale},
+        {"mscale_all_dim", 0, 1e3, &scale_all},
+    };
+    cn_code code = CN_OK;
+    for (size_t i = 0; code == CN_OK && i < sizeof numbers / sizeof numbers[0]; i++) {
+        code = cn_json_file_double(rope, numbers[i].field, numbers[i].min, numbers[i].max,
+                                   numbers[i].value, err);
+    }
     if (code == CN_OK) code = cn_json_file_bool(rope, "truncate", &out->truncate, err);
     if (code != CN_OK) return code;
     if (out->beta_fast < out->beta_slow) {
         return cn_json_file_refuse(rope, "beta_fast", CN_E_FORMAT, err,
                                    "must not be below beta_slow (%g)", out->beta_slow);
     }
-    out->magnitude = scale != 0 && scale_all != 0
-                         ? yarn_magnitude(out->factor, scale) / yarn_magnitude(out->factor, scale_all)
-                         : yarn_magnitude(out->factor, 1);
+    out->magnitude = yarn_magnitude(out->factor, 1);
+    if (scale != 0 && scale_all != 0) {
+        out->magnitude =
+            yarn_magnitude(out->factor, scale) / yarn_magnitude(out->factor, scale_all);
+    }
     return cn_json_file_double(rope, "attention_factor", 1e-3, 1e3, &out->magnitude, err);
 }
 
-static cn_code read_whole_rotation(const cn_json_object *object, cn_err *err)
+// What may stand in config.json itself or, stronger, in the object of the rotation.
+static cn_code read_common(const cn_json_object *object, cn_rope *out, cn_err *err)
 {
     double part = 1;
-    const cn_code code = cn_json_file_double(object, "partial_rotary_factor", 0, 1, &part, err);
+    cn_code code = cn_json_file_double(object, "rope_theta", 2, 1e15, &out->theta, err);
+    if (code == CN_OK) {
+        code = cn_json_file_double(object, "partial_rotary_factor", 0, 1, &part, err);
+    }
     if (code != CN_OK || part == 1) return code;
     return cn_json_file_refuse(object, "partial_rotary_factor", CN_E_UNSUPPORTED, err,
                                "Cairn rotates whole heads, which is 1");
@@ -123,14 +136,11 @@ static cn_code read_whole_rotation(const cn_json_object *object, cn_err *err)
 cn_code cn_rope_read(const cn_json_object *config, uint32_t context_tokens, cn_rope *out,
                      cn_err *err)
 {
-    enum { THETA_MIN = 2 };
     cn_json_object rope;
     *out = (cn_rope){.theta = 10000, .factor = 1, .magnitude = 1};
     cn_code code = find_object(config, &rope, err);
-    if (code == CN_OK) code = cn_json_file_double(config, "rope_theta", THETA_MIN, 1e15, &out->theta, err);
-    if (code == CN_OK) code = cn_json_file_double(&rope, "rope_theta", THETA_MIN, 1e15, &out->theta, err);
-    if (code == CN_OK) code = read_whole_rotation(config, err);
-    if (code == CN_OK) code = read_whole_rotation(&rope, err);
+    if (code == CN_OK) code = read_common(config, out, err);
+    if (code == CN_OK) code = read_common(&rope, out, err);
     if (code == CN_OK) code = read_kind(&rope, &out->kind, err);
     if (code != CN_OK || out->kind == CN_ROPE_DEFAULT) return code;
     if (out->kind == CN_ROPE_LINEAR) return need(&rope, "factor", 1, 1e6, &out->factor, err);
@@ -154,7 +164,8 @@ static double llama3_freq(const cn_rope *rope, double freq)
 // The dimension (not always whole) that turns `turns` times over the original context.
 static double yarn_dimension(const cn_rope *rope, double turns, double head_dim)
 {
-    return head_dim * log(rope->context_tokens_original / (turns * 2 * PI)) / (2 * log(rope->theta));
+    return head_dim * log(rope->context_tokens_original / (turns * 2 * PI)) /
+           (2 * log(rope->theta));
 }
 
 static double yarn_freq(const cn_rope *rope, double freq, double head_dim, double i)

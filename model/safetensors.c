@@ -81,8 +81,9 @@ static cn_code read_shape(const cn_safetensors *file, const char *name, const js
 {
     if (!json_is_array(value)) return bad(file, name, err, "has a shape that is not an array");
     if (json_array_size(value) > CN_SAFETENSORS_DIMS_MAX) {
-        return cn_err_set(err, CN_E_FORMAT, "%s: tensor %.120s has %zu dimensions; at most %d are read",
-                          file->name, name, json_array_size(value), CN_SAFETENSORS_DIMS_MAX);
+        return cn_err_set(err, CN_E_FORMAT,
+                          "%s: tensor %.120s has %zu dimensions; at most %d are read", file->name,
+                          name, json_array_size(value), CN_SAFETENSORS_DIMS_MAX);
     }
     *elements = 1;
     tensor->dim_count = (uint32_t)json_array_size(value);
@@ -111,10 +112,11 @@ static cn_code read_offsets(const cn_safetensors *file, const char *name, const 
     out->begin = (uint64_t)json_integer_value(begin);
     out->end = (uint64_t)json_integer_value(end);
     if (out->end <= file->data_bytes) return CN_OK;
-    return cn_err_set(err, CN_E_FORMAT,
-                      "%s: tensor %.120s ends at byte %llu of the data, but the file has only %llu; "
-                      "it is cut short", file->name, name, (unsigned long long)out->end,
-                      (unsigned long long)file->data_bytes);
+    return cn_err_set(
+        err, CN_E_FORMAT,
+        "%s: tensor %.120s ends at byte %llu of the data, but the file has only %llu; "
+        "it is cut short",
+        file->name, name, (unsigned long long)out->end, (unsigned long long)file->data_bytes);
 }
 
 static cn_code check_bytes(const cn_safetensors *file, const span *at, uint64_t elements,
@@ -125,10 +127,12 @@ static cn_code check_bytes(const cn_safetensors *file, const span *at, uint64_t 
         return bad(file, at->tensor.name, err, "has a shape that is no number of bytes in 64 bits");
     }
     if (all / 8 == at->tensor.bytes) return CN_OK;
-    return cn_err_set(err, CN_E_FORMAT,
-                      "%s: tensor %.120s has data_offsets for %llu bytes; its shape and dtype %s make "
-                      "it %llu", file->name, at->tensor.name, (unsigned long long)at->tensor.bytes,
-                      at->tensor.dtype, (unsigned long long)(all / 8));
+    return cn_err_set(
+        err, CN_E_FORMAT,
+        "%s: tensor %.120s has data_offsets for %llu bytes; its shape and dtype %s make "
+        "it %llu",
+        file->name, at->tensor.name, (unsigned long long)at->tensor.bytes, at->tensor.dtype,
+        (unsigned long long)(all / 8));
 }
 
 static cn_code read_tensor(cn_safetensors *file, const char *name, const json_t *value, span *out,
@@ -161,7 +165,8 @@ static cn_code check_metadata(const cn_safetensors *file, json_t *metadata, cn_e
     bool strings = json_is_object(metadata);
     json_object_foreach(metadata, key, value) strings = strings && json_is_string(value);
     if (strings) return CN_OK;
-    return cn_err_set(err, CN_E_FORMAT, "%s: __metadata__: must be an object of strings", file->name);
+    return cn_err_set(err, CN_E_FORMAT, "%s: __metadata__: must be an object of strings",
+                      file->name);
 }
 
 static int compare_spans(const void *left, const void *right)
@@ -173,7 +178,8 @@ static int compare_spans(const void *left, const void *right)
 }
 
 // The proof of the essay: each begins where the one before it ends, the last at the end of the file.
-static cn_code check_order(const cn_safetensors *file, const span *spans, uint32_t count, cn_err *err)
+static cn_code check_order(const cn_safetensors *file, const span *spans, uint32_t count,
+                           cn_err *err)
 {
     uint64_t at = 0;
     for (uint32_t i = 0; i < count; i++) {
@@ -182,10 +188,12 @@ static cn_code check_order(const cn_safetensors *file, const span *spans, uint32
                               file->name, spans[i].tensor.name, spans[i - 1].tensor.name);
         }
         if (spans[i].begin > at) {
-            return cn_err_set(err, CN_E_FORMAT,
-                              "%s: tensor %.120s begins at byte %llu of the data; must begin at %llu, "
-                              "as the format allows no holes", file->name, spans[i].tensor.name,
-                              (unsigned long long)spans[i].begin, (unsigned long long)at);
+            return cn_err_set(
+                err, CN_E_FORMAT,
+                "%s: tensor %.120s begins at byte %llu of the data; must begin at %llu, "
+                "as the format allows no holes",
+                file->name, spans[i].tensor.name, (unsigned long long)spans[i].begin,
+                (unsigned long long)at);
         }
         at = spans[i].end;
     }
@@ -235,15 +243,17 @@ static cn_code parse_header(cn_safetensors *file, cn_err *err)
 {
     uint64_t header_bytes;
     if (file->map_bytes < sizeof header_bytes) {
-        return cn_err_set(err, CN_E_FORMAT,
-                          "%s: has %llu bytes; the format begins with 8 that give the header's length",
-                          file->name, (unsigned long long)file->map_bytes);
+        return cn_err_set(
+            err, CN_E_FORMAT,
+            "%s: has %llu bytes; the format begins with 8 that give the header's length",
+            file->name, (unsigned long long)file->map_bytes);
     }
     memcpy(&header_bytes, file->map, sizeof header_bytes);
     header_bytes = le64toh(header_bytes);
     if (header_bytes > CN_SAFETENSORS_HEADER_BYTES_MAX) {
-        return cn_err_set(err, CN_E_FORMAT, "%s: header length: %llu; must be at most %d", file->name,
-                          (unsigned long long)header_bytes, CN_SAFETENSORS_HEADER_BYTES_MAX);
+        return cn_err_set(err, CN_E_FORMAT, "%s: header length: %llu; must be at most %d",
+                          file->name, (unsigned long long)header_bytes,
+                          CN_SAFETENSORS_HEADER_BYTES_MAX);
     }
     const uint64_t rest = file->map_bytes - sizeof header_bytes;
     if (header_bytes > rest) {

@@ -38,6 +38,11 @@ LLAMA = {
     "rms_norm_eps": 1e-5, "max_position_embeddings": 4096, "attention_bias": False,
     "mlp_bias": False, "bos_token_id": 1, "eos_token_id": 2,
 }
+MISTRAL = {
+    "architectures": ["MistralForCausalLM"], "model_type": "mistral", "hidden_act": "silu",
+    "rms_norm_eps": 1e-5, "max_position_embeddings": 4096, "sliding_window": None,
+    "bos_token_id": 1, "eos_token_id": 2,
+}
 QWEN3 = {
     "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_act": "silu",
     "rms_norm_eps": 1e-6, "max_position_embeddings": 4096, "attention_bias": False,
@@ -79,6 +84,9 @@ CHECKPOINTS = [
     Checkpoint("llama-one-token-bf16", "BF16",
                {**LLAMA, **shape(97, 256, 512, 2, 4, 4), "dtype": "bfloat16",
                 "tie_word_embeddings": True}, prompt_tokens=1, head_in_file=True),
+    Checkpoint("mistral-gqa-f16", "F16",
+               {**MISTRAL, **shape(97, 64, 90, 2, 4, 2, 24), "torch_dtype": "float16",
+                "rope_theta": 1000000.0}),
     Checkpoint("qwen3-gqa-f32", "F32",
                {**QWEN3, **shape(97, 80, 112, 2, 4, 2, 32), "torch_dtype": "float32",
                 "rope_theta": 1000000.0, "rope_scaling": None}),

@@ -92,14 +92,18 @@ static void bad_files_are_named(void **state)
     } cases[] = {
         {"config.json", "{\"model_type\": \"llama\", \"hidden_size\": null, \"vocab_size\": 0}",
          CN_E_FORMAT, "config.json: vocab_size: 0; must be an integer from 1 to 4194304"},
-        {"config.json", "garbage", CN_E_FORMAT, "config.json: line 1: '[' or '{' expected near 'garbage'"},
+        {"config.json", "garbage", CN_E_FORMAT,
+         "config.json: line 1: '[' or '{' expected near 'garbage'"},
         {"generation_config.json", "{\"eos_token_id\": 5}", CN_E_FORMAT,
-         "generation_config.json: eos_token_id: 5; must be a token id from 0 to 4 (vocab_size - 1)"},
-        {"tokenizer_config.json", "{\"eos_token\": 4}", CN_E_FORMAT, "tokenizer_config.json: "
+         "generation_config.json: eos_token_id: 5; must be a token id from 0 to 4 (vocab_size - "
+         "1)"},
+        {"tokenizer_config.json", "{\"eos_token\": 4}", CN_E_FORMAT,
+         "tokenizer_config.json: "
          "eos_token: 4; must be a string, or an object with the string content"},
         {"special_tokens_map.json", "[]", CN_E_FORMAT,
          "special_tokens_map.json: is an array; must be a JSON object"},
-        {"model.safetensors", "cut", CN_E_FORMAT, "model.safetensors: has 3 bytes; the format begins "
+        {"model.safetensors", "cut", CN_E_FORMAT,
+         "model.safetensors: has 3 bytes; the format begins "
          "with 8 that give the header's length"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -121,7 +125,8 @@ static void missing_files_are_named(void **state)
 
     test_files_write_text(&files, "config.json", good_config);
     test_files_path(&files, "config.json", path);
-    snprintf(text, sizeof text, "%s: is not a directory; must be the directory of a checkpoint", path);
+    snprintf(text, sizeof text, "%s: is not a directory; must be the directory of a checkpoint",
+             path);
     refuses(path, CN_E_IO, text);
 
     test_files_path(&files, "nowhere", path);

@@ -90,13 +90,15 @@ static void bad_fields_are_refused(void **state)
         const char *text;
     } cases[] = {
         {{NULL, "{\"chat_template\": 7}", NULL},
-         "tokenizer_config.json: chat_template: 7; must be a string, or a list of {name, template}"},
+         "tokenizer_config.json: chat_template: 7; must be a string, or a list of {name, "
+         "template}"},
         {{NULL, "{\"chat_template\": [{\"name\": \"a\", \"template\": \"x\"}, {\"name\": \"b\"}]}",
           NULL},
          "tokenizer_config.json: chat_template[1]: must be an object with name and template, both "
          "strings"},
         {{NULL, "{\"bos_token\": 7}", NULL},
-         "tokenizer_config.json: bos_token: 7; must be a string, or an object with the string content"},
+         "tokenizer_config.json: bos_token: 7; must be a string, or an object with the string "
+         "content"},
         {{NULL, NULL, "{\"eos_token\": {\"content\": null}}"},
          "special_tokens_map.json: eos_token: an object; must be a string, or an object with the "
          "string content"},
@@ -127,8 +129,9 @@ static void too_many_tokens_are_refused(void **state)
     cn_checkpoint_text text;
     cn_err err = {0};
     assert_int_equal(read_text(&given, &arena, &text, &err), CN_E_FORMAT);
-    assert_string_equal(err.text, "tokenizer_config.json: t64_token: is special token 65; at most 64 "
-                                  "are kept");
+    assert_string_equal(err.text,
+                        "tokenizer_config.json: t64_token: is special token 65; at most 64 "
+                        "are kept");
     cn_arena_close(&arena);
     cn_buf_close(&config);
 }

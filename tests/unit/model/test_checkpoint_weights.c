@@ -177,46 +177,80 @@ static void bad_tensors_are_refused(void **state)
         cn_code code;
         const char *text;
     } cases[] = {
-        {"llama", {LAYER "mlp.up_proj.weight", NULL, NULL, 0}, CN_E_FORMAT,
+        {"llama",
+         {LAYER "mlp.up_proj.weight", NULL, NULL, 0},
+         CN_E_FORMAT,
          "tensor model.layers.0.mlp.up_proj.weight is missing"},
-        {"llama", {"lm_head.weight", NULL, NULL, 0}, CN_E_FORMAT,
+        {"llama",
+         {"lm_head.weight", NULL, NULL, 0},
+         CN_E_FORMAT,
          "tensor lm_head.weight is missing; config.json (tie_word_embeddings) does not tie it"},
-        {"llama", {LAYER "mlp.up_proj.weight", "BF16", "8, 4", 64}, CN_E_FORMAT,
-         "tensor model.layers.0.mlp.up_proj.weight has shape [8, 4]; config.json (intermediate_size, "
+        {"llama",
+         {LAYER "mlp.up_proj.weight", "BF16", "8, 4", 64},
+         CN_E_FORMAT,
+         "tensor model.layers.0.mlp.up_proj.weight has shape [8, 4]; config.json "
+         "(intermediate_size, "
          "hidden_size) makes it [6, 4]"},
-        {"llama", {LAYER "mlp.up_proj.weight", "BF16", "24", 48}, CN_E_FORMAT,
+        {"llama",
+         {LAYER "mlp.up_proj.weight", "BF16", "24", 48},
+         CN_E_FORMAT,
          "tensor model.layers.0.mlp.up_proj.weight has shape [24]; config.json (intermediate_size, "
          "hidden_size) makes it [6, 4]"},
-        {"llama", {LAYER "self_attn.k_proj.weight", "BF16", "8, 4", 64}, CN_E_FORMAT,
+        {"llama",
+         {LAYER "self_attn.k_proj.weight", "BF16", "8, 4", 64},
+         CN_E_FORMAT,
          "tensor model.layers.0.self_attn.k_proj.weight has shape [8, 4]; config.json "
          "(num_key_value_heads * head_dim, hidden_size) makes it [4, 4]"},
-        {"llama", {LAYER "self_attn.q_proj.weight", "BF16", "4, 8", 64}, CN_E_FORMAT,
+        {"llama",
+         {LAYER "self_attn.q_proj.weight", "BF16", "4, 8", 64},
+         CN_E_FORMAT,
          "tensor model.layers.0.self_attn.q_proj.weight has shape [4, 8]; config.json "
          "(num_attention_heads * head_dim, hidden_size) makes it [8, 4]"},
-        {"llama", {"model.norm.weight", "F32", "1, 4", 16}, CN_E_FORMAT,
+        {"llama",
+         {"model.norm.weight", "F32", "1, 4", 16},
+         CN_E_FORMAT,
          "tensor model.norm.weight has shape [1, 4]; config.json (hidden_size) makes it [4]"},
-        {"llama", {"model.norm.weight", "F32", "", 4}, CN_E_FORMAT,
+        {"llama",
+         {"model.norm.weight", "F32", "", 4},
+         CN_E_FORMAT,
          "tensor model.norm.weight has shape []; config.json (hidden_size) makes it [4]"},
-        {"llama", {"model.embed_tokens.weight", "BF16", "6, 4", 48}, CN_E_FORMAT,
+        {"llama",
+         {"model.embed_tokens.weight", "BF16", "6, 4", 48},
+         CN_E_FORMAT,
          "tensor model.embed_tokens.weight has shape [6, 4]; config.json (vocab_size, hidden_size) "
          "makes it [5, 4]"},
-        {"llama", {"lm_head.weight", "F64", "5, 4", 160}, CN_E_UNSUPPORTED,
+        {"llama",
+         {"lm_head.weight", "F64", "5, 4", 160},
+         CN_E_UNSUPPORTED,
          "tensor lm_head.weight is F64; Cairn reads BF16, F16 and F32"},
-        {"llama", {LAYER "self_attn.q_proj.weight", "F8_E4M3", "8, 4", 32}, CN_E_UNSUPPORTED,
+        {"llama",
+         {LAYER "self_attn.q_proj.weight", "F8_E4M3", "8, 4", 32},
+         CN_E_UNSUPPORTED,
          "tensor model.layers.0.self_attn.q_proj.weight is F8_E4M3; Cairn reads BF16, F16 and F32"},
-        {"llama", {LAYER "self_attn.q_proj.bias", "BF16", "8", 16}, CN_E_UNSUPPORTED,
+        {"llama",
+         {LAYER "self_attn.q_proj.bias", "BF16", "8", 16},
+         CN_E_UNSUPPORTED,
          "tensor model.layers.0.self_attn.q_proj.bias is no part of the llama model that "
          "config.json describes (num_hidden_layers: 1)"},
-        {"llama", {"model.layers.1.input_layernorm.weight", "BF16", "4", 8}, CN_E_UNSUPPORTED,
+        {"llama",
+         {"model.layers.1.input_layernorm.weight", "BF16", "4", 8},
+         CN_E_UNSUPPORTED,
          "tensor model.layers.1.input_layernorm.weight is no part of the llama model that "
          "config.json describes (num_hidden_layers: 1)"},
-        {"llama", {LAYER "self_attn.q_norm.weight", "BF16", "4", 8}, CN_E_UNSUPPORTED,
+        {"llama",
+         {LAYER "self_attn.q_norm.weight", "BF16", "4", 8},
+         CN_E_UNSUPPORTED,
          "tensor model.layers.0.self_attn.q_norm.weight is no part of the llama model that "
          "config.json describes (num_hidden_layers: 1)"},
-        {"qwen3", {LAYER "self_attn.q_norm.weight", "BF16", "4", 8}, CN_E_FORMAT,
+        {"qwen3",
+         {LAYER "self_attn.q_norm.weight", "BF16", "4", 8},
+         CN_E_FORMAT,
          "tensor model.layers.0.self_attn.k_norm.weight is missing"},
-        {"qwen3", {LAYER "self_attn.q_norm.weight", "BF16", "8", 16}, CN_E_FORMAT,
-         "tensor model.layers.0.self_attn.q_norm.weight has shape [8]; config.json (head_dim) makes "
+        {"qwen3",
+         {LAYER "self_attn.q_norm.weight", "BF16", "8", 16},
+         CN_E_FORMAT,
+         "tensor model.layers.0.self_attn.q_norm.weight has shape [8]; config.json (head_dim) "
+         "makes "
          "it [4]"},
     };
     const test_files files = test_files_open();
@@ -299,14 +333,18 @@ static void bad_shards_are_refused(void **state)
     const cn_config config = config_of("llama", false);
     const test_files files = test_files_open();
     char text[512];
-    snprintf(text, sizeof text, "model.safetensors: no such file in %s, nor "
-             "model.safetensors.index.json; Cairn reads weights in no other format", files.directory);
+    snprintf(text, sizeof text,
+             "model.safetensors: no such file in %s, nor "
+             "model.safetensors.index.json; Cairn reads weights in no other format",
+             files.directory);
     refuses(&files, config, CN_E_IO, text);
 
     write_shards(&files);
     write_index(&files, "missing.safetensors", NULL, NULL);
-    snprintf(text, sizeof text, "missing.safetensors: is missing in %s; model.safetensors.index.json: "
-             "weight_map names it for tensor model.embed_tokens.weight", files.directory);
+    snprintf(text, sizeof text,
+             "missing.safetensors: is missing in %s; model.safetensors.index.json: "
+             "weight_map names it for tensor model.embed_tokens.weight",
+             files.directory);
     refuses(&files, config, CN_E_IO, text);
 
     write_index(&files, "../a.safetensors", NULL, NULL);
@@ -324,7 +362,8 @@ static void bad_shards_are_refused(void **state)
     write_index(&files, "a.safetensors", NULL, NULL);
     test_files_write_tensors(&files, "a.safetensors", (const test_tensor[LIST_MAX]){
         llama[0], llama[1], llama[2], llama[3], llama[4], llama[5], llama[10]}, 0);
-    refuses(&files, config, CN_E_FORMAT, "a.safetensors: tensor model.norm.weight must not be here; "
+    refuses(&files, config, CN_E_FORMAT,
+            "a.safetensors: tensor model.norm.weight must not be here; "
             "model.safetensors.index.json places it in b.safetensors");
 
     static const struct {
@@ -335,7 +374,8 @@ static void bad_shards_are_refused(void **state)
         {"{\"weight_map\": []}", "weight_map: an array; must be an object"},
         {"{\"weight_map\": {\"x\": 7}}",
          "weight_map: x: an integer; must be the name of a file beside it"},
-        {"{\"weight_map\": {\"x\": \"\"}}", "weight_map: x: ; must be the name of a file beside it"},
+        {"{\"weight_map\": {\"x\": \"\"}}",
+         "weight_map: x: ; must be the name of a file beside it"},
         {"[]", "is an array; must be a JSON object"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

@@ -70,7 +70,8 @@ static inline void test_files_write(const test_files *files, const char *name, c
     assert_int_equal(fclose(out), 0);
 }
 
-static inline void test_files_write_text(const test_files *files, const char *name, const char *text)
+static inline void test_files_write_text(const test_files *files, const char *name,
+                                         const char *text)
 {
     test_files_write(files, name, text, strlen(text));
 }

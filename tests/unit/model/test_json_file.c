@@ -30,7 +30,8 @@ static void files_that_are_no_json_objects(void **state)
         char text[256];
         snprintf(text, sizeof text, "config.json: %s", cases[i].text);
         test_files_write_text(&files, "config.json", cases[i].content);
-        assert_int_equal(cn_json_file_open(files.directory, "config.json", &file, &err), CN_E_FORMAT);
+        assert_int_equal(cn_json_file_open(files.directory, "config.json", &file, &err),
+                         CN_E_FORMAT);
         assert_string_equal(err.text, text);
         assert_null(file.root);
     }
@@ -61,10 +62,12 @@ static void files_that_cannot_be_read(void **state)
     cn_json_file file;
     cn_err err;
     char text[256], path[512];
-    assert_int_equal(cn_json_file_open(files.directory, "config.json", &file, &err), CN_E_NOT_FOUND);
+    assert_int_equal(cn_json_file_open(files.directory, "config.json", &file, &err),
+                     CN_E_NOT_FOUND);
     snprintf(text, sizeof text, "config.json: No such file or directory in %s", files.directory);
     assert_string_equal(err.text, text);
-    assert_int_equal(cn_json_file_open_if_there(files.directory, "config.json", &file, &err), CN_OK);
+    assert_int_equal(cn_json_file_open_if_there(files.directory, "config.json", &file, &err),
+                     CN_OK);
     const cn_json_object root = cn_json_file_root(&file);
     assert_null(cn_json_file_find(&root, "a"));
 

@@ -36,10 +36,12 @@ static void frequencies_equal_transformers(void **state)
                                     0.00559017016f, 0.0025707141f, 0.00118217699f, 0.000543639821f};
     static const float yarn[8] = {1.0f,           0.342628419f,   0.111142464f,   0.0328078717f,
                                   0.00790569466f, 0.00333380373f, 0.00140585331f, 0.000592843455f};
-    static const float smooth[8] = {1.0f,           0.33109346f,    0.10141395f,    0.0266541466f,
-                                    0.00790569466f, 0.00333380373f, 0.00140585331f, 0.000592843455f};
-    static const float narrow[8] = {1.0f,           0.298701704f,   0.0740949735f,   0.00937367696f,
-                                    0.00395284733f, 0.00166690187f, 0.000702926656f, 0.000296421727f};
+    static const float smooth[8] = {1.0f,           0.33109346f,    0.10141395f,
+                                    0.0266541466f,  0.00790569466f, 0.00333380373f,
+                                    0.00140585331f, 0.000592843455f};
+    static const float narrow[8] = {
+        1.0f,           0.298701704f,   0.0740949735f,   0.00937367696f,
+        0.00395284733f, 0.00166690187f, 0.000702926656f, 0.000296421727f};
     static const float wide[8] = {1.0f,           0.329450399f,   0.100028217f,    0.0257776119f,
                                   0.00395284733f, 0.00166690187f, 0.000702926656f, 0.000296421727f};
     static const struct {
@@ -50,7 +52,8 @@ static void frequencies_equal_transformers(void **state)
     } cases[] = {
         {"{}", 4096, plain, 1},
         {"{\"rope_theta\": 10000, \"rope_scaling\": null}", 4096, plain, 1},
-        {"{\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 10000.0}}", 4096, plain, 1},
+        {"{\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 10000.0}}", 4096,
+         plain, 1},
         {"{\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"linear\", \"factor\": 4}}}",
          4096, linear, 1},
         {"{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 4.0}}", 4096, linear, 1},
@@ -59,18 +62,22 @@ static void frequencies_equal_transformers(void **state)
          llama3, 1},
         {"{\"rope_theta\": 500.0, \"original_max_position_embeddings\": 64, \"rope_scaling\": "
          "{\"rope_type\": \"llama3\", \"factor\": 8.0, \"low_freq_factor\": 1.0, "
-         "\"high_freq_factor\": 4.0}}", 4096, llama3, 1},
+         "\"high_freq_factor\": 4.0}}",
+         4096, llama3, 1},
         {"{\"rope_parameters\": {" YARN ", \"factor\": 4.0, "
-         "\"original_max_position_embeddings\": 128}}", 4096, yarn, 1.138629436111989},
+         "\"original_max_position_embeddings\": 128}}",
+         4096, yarn, 1.138629436111989},
         {"{\"rope_parameters\": {" YARN ", \"original_max_position_embeddings\": 128}}", 512, yarn,
          1.138629436111989},
         {"{\"rope_parameters\": {" YARN ", \"factor\": 4.0, \"truncate\": false, "
-         "\"original_max_position_embeddings\": 128}}", 4096, smooth, 1.138629436111989},
+         "\"original_max_position_embeddings\": 128}}",
+         4096, smooth, 1.138629436111989},
         {"{\"rope_parameters\": {" YARN ", \"factor\": 8.0, \"beta_fast\": 16, \"beta_slow\": 2, "
          "\"mscale\": 1.0, \"mscale_all_dim\": 0.5, \"original_max_position_embeddings\": 128}}",
          4096, narrow, 1.094179988101349},
         {"{\"rope_parameters\": {" YARN ", \"factor\": 8.0, \"attention_factor\": 1.5, "
-         "\"original_max_position_embeddings\": 128}}", 4096, wide, 1.5},
+         "\"original_max_position_embeddings\": 128}}",
+         4096, wide, 1.5},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         cn_rope rope;
@@ -104,7 +111,8 @@ static void bad_fields_are_refused(void **state)
         {"{\"rope_theta\": 0}", CN_E_FORMAT, "rope_theta: 0; must be a number from 2 to 1e+15"},
         {"{\"rope_parameters\": {\"rope_theta\": -1.5}}", CN_E_FORMAT,
          "rope_parameters.rope_theta: -1.5; must be a number from 2 to 1e+15"},
-        {"{\"rope_scaling\": \"linear\"}", CN_E_FORMAT, "rope_scaling: \"linear\"; must be an object"},
+        {"{\"rope_scaling\": \"linear\"}", CN_E_FORMAT,
+         "rope_scaling: \"linear\"; must be an object"},
         {"{\"rope_parameters\": [1]}", CN_E_FORMAT, "rope_parameters: an array; must be an object"},
         {"{\"rope_scaling\": {\"rope_type\": \"dynamic\", \"factor\": 2.0}}", CN_E_UNSUPPORTED,
          "rope_scaling.rope_type: \"dynamic\"; Cairn computes default, linear, llama3 and yarn"},
@@ -117,11 +125,12 @@ static void bad_fields_are_refused(void **state)
         {"{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 0.5}}", CN_E_FORMAT,
          "rope_scaling.factor: 0.5; must be a number from 1 to 1e+06"},
         {"{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4, "
-         "\"high_freq_factor\": 4}}", CN_E_FORMAT,
-         "rope_scaling.high_freq_factor: 4; must be above low_freq_factor (4)"},
+         "\"high_freq_factor\": 4}}",
+         CN_E_FORMAT, "rope_scaling.high_freq_factor: 4; must be above low_freq_factor (4)"},
         {"{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4}}",
          CN_E_FORMAT,
-         "rope_scaling.high_freq_factor: missing; this rope_type needs a number from 0.001 to 1e+06"},
+         "rope_scaling.high_freq_factor: missing; this rope_type needs a number from 0.001 to "
+         "1e+06"},
         {"{\"rope_scaling\": {" LLAMA3 "}, \"original_max_position_embeddings\": 0}", CN_E_FORMAT,
          "original_max_position_embeddings: 0; must be a number from 1 to 6.71089e+07"},
         {"{\"rope_scaling\": {" YARN ", \"beta_fast\": 1, \"beta_slow\": 2}}", CN_E_FORMAT,
@@ -131,7 +140,8 @@ static void bad_fields_are_refused(void **state)
         {"{\"partial_rotary_factor\": 0.5}", CN_E_UNSUPPORTED,
          "partial_rotary_factor: 0.5; Cairn rotates whole heads, which is 1"},
         {"{\"rope_parameters\": {\"full_attention\": {\"partial_rotary_factor\": 0.25}}}",
-         CN_E_UNSUPPORTED, "rope_parameters.full_attention.partial_rotary_factor: 0.25; Cairn rotates "
+         CN_E_UNSUPPORTED,
+         "rope_parameters.full_attention.partial_rotary_factor: 0.25; Cairn rotates "
          "whole heads, which is 1"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

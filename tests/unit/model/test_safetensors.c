@@ -145,7 +145,8 @@ static void bad_header_lengths_are_refused(void **state)
     refuses(&files,
             "x.safetensors: has 7 bytes; the format begins with 8 that give the header's length");
     test_files_write(&files, "x.safetensors", &length, 8);
-    refuses(&files, "x.safetensors: header length: 100; only 0 bytes follow, the file is cut short");
+    refuses(&files,
+            "x.safetensors: header length: 100; only 0 bytes follow, the file is cut short");
     length = htole64(100000001);
     test_files_write(&files, "x.safetensors", &length, 8);
     refuses(&files, "x.safetensors: header length: 100000001; must be at most 100000000");
