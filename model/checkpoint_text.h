@@ -24,8 +24,8 @@ typedef struct cn_checkpoint_text {
     uint32_t token_count;
 } cn_checkpoint_text;
 
-/* Reads chat_template.jinja, tokenizer_config.json and special_tokens_map.json of `directory`, all of
- * which may be missing. A token that both JSON files name is what tokenizer_config.json says.
+/* Reads chat_template.jinja, tokenizer_config.json and special_tokens_map.json of `directory`; each
+ * may be missing. A token that both JSON files name is what tokenizer_config.json says.
  * Errors: CN_E_IO, CN_E_FORMAT, CN_E_MEMORY. */
 cn_code cn_checkpoint_text_read(const char *directory, cn_arena *arena, cn_checkpoint_text *out,
                                 cn_err *err);

@@ -7,10 +7,10 @@
 #include "model/json_file.h"
 #include "model/safetensors.h"
 
-/* How it works. A shard is a file with a list of the tensors that were taken from it. `bind` walks the
- * family's table, takes each tensor once and checks it; afterwards whatever was not taken is
- * unexpected. The index of a sharded checkpoint only says where to look: that a tensor is there, and
- * that no shard holds one that the index gives to another, is seen in the shards themselves. */
+/* How it works. A shard is a file with a list of the tensors that were taken from it. `bind` walks
+ * the family's table, takes each tensor once and checks it; afterwards whatever was not taken is
+ * unexpected. The index of a sharded checkpoint only says where to look: that a tensor is there,
+ * and that no shard holds one that the index gives to another, is seen in the shards themselves. */
 
 static const char SINGLE[] = "model.safetensors";
 static const char INDEX[] = "model.safetensors.index.json";
@@ -258,7 +258,7 @@ static bool same_bytes(const cn_tensor *a, const cn_tensor *b)
     return a->data == b->data || memcmp(a->data, b->data, bytes) == 0;
 }
 
-/* A tied checkpoint leaves out the head, or (rarely) the embedding, or holds both, equal. Where both
+/* A tied checkpoint leaves out the head, or (rarely) the embedding, or holds both, equal. Where they
  * differ, its configuration is wrong and its tensors are right: so transformers decides, too. */
 static cn_code bind_model(cn_checkpoint_weights *weights, cn_config *config, cn_err *err)
 {

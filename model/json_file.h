@@ -1,6 +1,6 @@
 /* model/json_file.h: a JSON file of a checkpoint directory, and its fields with type and range.
- * A getter leaves *value as it is where the field is absent or null, so the caller's default stands;
- * a field of the wrong type or out of range is an error that names file, field, value and what would
+ * A getter leaves *value as it is where the field is absent or null: the caller's default stands. A
+ * field of the wrong type or out of range is an error that names file, field, value and what would
  * be right: `config.json: num_hidden_layers: "two"; must be an integer from 1 to 1024`.
  *
  * Threads: one at a time.
@@ -55,7 +55,7 @@ cn_code cn_json_file_child(const cn_json_object *object, const char *field, cn_j
 /* "a string", "an integer", ... for error texts. */
 const char *cn_json_file_type(const json_t *value);
 
-/* Writes `file: field: value; <right>` and returns `code`; for rules that the getters do not know. */
+/* Writes `file: field: value; <right>` and returns `code`: for rules that no getter knows. */
 cn_code cn_json_file_refuse(const cn_json_object *object, const char *field, cn_code code,
                             cn_err *err, const char *right, ...)
     __attribute__((format(printf, 5, 6)));

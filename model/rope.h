@@ -1,4 +1,4 @@
-/* model/rope.h: the rotation frequencies of a model, with the scaling that its config.json asks for.
+/* model/rope.h: the rotation frequencies of a model, with the scaling that config.json asks for.
  * Reads rope_parameters (transformers 5) or rope_theta and rope_scaling (before), types default,
  * linear, llama3 and yarn. `dynamic` and `longrope` are refused: there the rotation of a position
  * changes with the length of the sequence, and a page that is written could not stay as it is.

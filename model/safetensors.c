@@ -177,7 +177,7 @@ static int compare_spans(const void *left, const void *right)
     return strcmp(a->tensor.name, b->tensor.name);
 }
 
-// The proof of the essay: each begins where the one before it ends, the last at the end of the file.
+// The proof of the essay: each begins where the one before ends, the last at the end of the file.
 static cn_code check_order(const cn_safetensors *file, const span *spans, uint32_t count,
                            cn_err *err)
 {

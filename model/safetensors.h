@@ -1,7 +1,7 @@
 /* model/safetensors.h: one file of tensors, mapped and checked.
  * The whole header is validated before anything is handed out: every tensor lies inside the file,
- * its shape and dtype give its bytes, and the tensors cover the data without overlap or hole, as the
- * format demands. What the numbers mean is for others to say.
+ * its shape and dtype give its bytes, and the tensors cover the data without overlap or hole, as
+ * the format demands. What the numbers mean is for others to say.
  *
  * A file that is made shorter while it is mapped raises SIGBUS at the next read of what is gone; no
  * check can prevent that. Checkpoints are to be replaced by rename, as every tool does it.

@@ -3,9 +3,9 @@
  *     logits_driver DIRECTORY PATH KEPT STEPS < token ids
  *
  * PATH is the backend's instruction set, or "best". The answer is one JSON object: of the last KEPT
- * positions of the prompt the log-probability of every token (a backend tells that of one target per
- * position, so the prompt runs once for each token of the vocabulary), and STEPS tokens of the greedy
- * continuation with theirs. Exit code 3: the machine does not have this PATH.
+ * positions of the prompt the log-probability of every token (a backend tells that of one target
+ * per position, so the prompt runs once for each token of the vocabulary), and STEPS tokens of the
+ * greedy continuation with theirs. Exit code 3: the machine does not have this PATH.
  *
  * Not a program for people; test_logits.py drives it. */
 #include <stdio.h>

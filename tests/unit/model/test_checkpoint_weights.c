@@ -1,9 +1,9 @@
-// Tensors against a configuration: present, absent, misshapen, in the wrong shard, in no place at all.
+// Tensors against a configuration: present, absent, misshapen, in the wrong shard, in no place.
 #include "test_files.h"
 
 #include "model/checkpoint_weights.h"
 
-/* A model small enough to write down: vocab 5, dim 4, mlp 6, 1 layer, 2 heads of 4 over 1 KV head. */
+// A model small enough to write down: vocab 5, dim 4, mlp 6, 1 layer, 2 heads of 4, 1 KV head.
 #define LAYER "model.layers.0."
 static const test_tensor llama[] = {
     {"model.embed_tokens.weight", "BF16", "5, 4", 40},

@@ -261,7 +261,7 @@ static void bad_families_and_windows_are_refused(void **state)
     }
 }
 
-/* Whatever damage still parses as JSON is refused with a text, or gives numbers inside of all bounds.
+/* Whatever damage still parses as JSON is refused with a text, or gives numbers within all bounds.
  * CN_FUZZ_ROUNDS=100000 under ASan is the long form. */
 static void damaged_configurations_are_refused_or_bounded(void **state)
 {

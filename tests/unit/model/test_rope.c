@@ -22,8 +22,8 @@ static cn_code read_rope(const char *config, uint32_t context_tokens, cn_rope *o
     "\"high_freq_factor\": 4.0, \"original_max_position_embeddings\": 64"
 #define YARN "\"rope_type\": \"yarn\", \"rope_theta\": 1000.0"
 
-/* Each row is ROPE_INIT_FUNCTIONS[type](LlamaConfig(head_dim=16, ...)) of transformers. Its powers are
- * of float32 and may be one unit in the last place off ours, so 3e-7 is the tolerance: two units. */
+/* Each row is ROPE_INIT_FUNCTIONS[type](LlamaConfig(head_dim=16, ...)) of transformers. Its powers
+ * are float32 and may be a unit in the last place off ours, so 3e-7 is the tolerance: two units. */
 static void frequencies_equal_transformers(void **state)
 {
     (void)state;

@@ -188,8 +188,8 @@ static void files_that_cannot_be_opened(void **state)
     test_files_close(&files);
 }
 
-/* Whatever one to four changed bytes make of a good file: it opens with all tensors inside, or it is
- * refused with a text. CN_FUZZ_ROUNDS=100000 under ASan is the long form. */
+/* Whatever one to four changed bytes make of a good file: it opens with all tensors inside, or it
+ * is refused with a text. CN_FUZZ_ROUNDS=100000 under ASan is the long form. */
 static void damaged_files_are_refused_or_consistent(void **state)
 {
     (void)state;
