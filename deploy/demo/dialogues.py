@@ -1112,8 +1112,14 @@ def training_dialogue(rng: random.Random, tokens_wanted: int) -> list[Message]:
 
 
 def expected_value(fact: Fact) -> str:
-    """The part of the value that an answer has to contain."""
-    return re.sub(r"^(a|an|the) ", "", fact.value)
+    """What an answer has to contain; numbers with what surrounds them, so that 3 is not 31."""
+    if fact.value[-1].isdigit():
+        return f" {fact.value} years" if fact.kind.key == "age" else f" {fact.value}."
+    return without_article(fact.value)
+
+
+def without_article(value: str) -> str:
+    return re.sub(r"^(a|an|the) ", "", value)
 
 
 def evaluation_case(rng: random.Random, distance: int, category: str, turns_before: int) -> dict:
@@ -1158,8 +1164,8 @@ def evaluation_case(rng: random.Random, distance: int, category: str, turns_befo
             dialogue.recent = None
             dialogue.ask(fact, plain=True)
             answer, expected = dialogue.messages[-1].text, [expected_value(fact)]
-            old = re.sub(r"^(a|an|the) ", "", fact.corrected_from)
-            forbidden = [old] if old and old not in expected[0] else []
+            old = without_article(fact.corrected_from)
+            forbidden = [old] if old and old not in answer else []
         messages = [{"role": m.role, "content": m.text} for m in dialogue.messages[:-2]]
         return {"category": category, "fact": kind.key if category != "unknown" else "",
                 "distance": distance, "messages": messages, "question": dialogue.messages[-2].text,
