@@ -25,12 +25,15 @@ PATHS = ["portable", "avx2", "avx512", "avx512-bf16"]
 EXIT_NO_PATH = 3
 GREEDY_STEPS = 64
 
-# Weights in F32 and F16: float32 arithmetic, sums of a few hundred products rounded at
-# 2^-24 through at most 4 layers; in double with float32 activations the error is 5e-6. Weights in
-# bfloat16: a path may round activations, K and V to bfloat16 too, 2^-9 each time, and is judged by
-# what that does to the distribution.
+# Weights in F32 and F16: float32 arithmetic, sums of a few hundred products rounded at 2^-24 through
+# at most 4 layers; with sums in double the error was 5e-6. Weights in BF16: K and V are bfloat16 too,
+# and the path with bfloat16 products rounds activations as well; both are judged by what that does to
+# the distribution. torch's own bfloat16 is 1.0e-3 on average and 3.8e-3 at worst away from its
+# float32 on these checkpoints.
 FLOAT32_ERROR_MAX = 1e-4         # of a row's range
-BFLOAT16_KL_MAX = 1e-3           # nats per token
+BFLOAT16_KL_MEAN = 1e-3          # nats per token
+BFLOAT16_KL_MAX = {"avx512-bf16": 4e-3}
+BFLOAT16_KV_KL_MAX = 1e-3        # where only K and V are rounded
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +98,8 @@ def test_logits(directory: Path, reference: dict[str, np.ndarray], checkpoint: C
     print(f"{checkpoint.name} {answer['numerics']}: error {relative:.2g} of the range, KL at most "
           f"{divergence.max():.2g}, {compared} greedy tokens equal")
     if checkpoint.dtype in ("BF16", "MIXED"):
-        assert divergence.max() < BFLOAT16_KL_MAX
+        assert divergence.mean() < BFLOAT16_KL_MEAN
+        assert divergence.max() < BFLOAT16_KL_MAX.get(path, BFLOAT16_KV_KL_MAX)
     else:
         assert relative <= FLOAT32_ERROR_MAX
 
