@@ -1,0 +1,268 @@
+/* tests/http/echo_server.c: cn_http over kernel sockets with an api that says what it was asked.
+ *   echo_server [--address 127.0.0.1:0] [--pace-us 0] [--limit KEY=VALUE]...
+ * Prints the address that it listens on, and drains and ends with status 0 after SIGTERM.
+ *
+ *   /ok                           "ok"
+ *   /stream?chunks=N&bytes=M      N chunks of M bytes; each round of the api sends one chunk to every
+ *                                 stream, then waits for --pace-us
+ *   /hang                         no answer
+ *   /metrics                      Prometheus text
+ *   anything else                 JSON of the request
+ *
+ * Threads: net (main) and api.
+ * Memory:  as cn_http; a list of the streams. */
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include "base/buf.h"
+#include "dataplane/http.h"
+
+typedef struct stream {
+    cn_exchange exchange;
+    unsigned long left;
+    size_t chunk_bytes;
+} stream;
+
+typedef struct server {
+    cn_http *http;
+    cn_limits limits;
+    cn_metrics metrics;
+    cn_wake net_wake, api_wake;
+    uint64_t pace_ns;
+    atomic_bool stop;
+    stream *streams;
+    uint32_t stream_count;
+    char *filler;                            // what streams send
+    cn_buf text;
+} server;
+
+enum { CHUNK_BYTES_MAX = 1 << 20 };
+
+static server the;
+static volatile sig_atomic_t terminated;
+
+static void on_term(int signal_number)
+{
+    (void)signal_number;
+    terminated = 1;
+    cn_wake_signal(&the.net_wake);
+}
+
+// ---- api thread --------------------------------------------------------------------------------
+
+static void wait_for_room(void)
+{
+    cn_http_flush(the.http);
+    sched_yield();
+}
+
+static void answer(cn_exchange x, const char *type, const char *data, size_t len)
+{
+    while (!cn_http_start(the.http, x, 200, type, (int64_t)len, "")) wait_for_room();
+    while (len && !atomic_load(&the.stop)) {
+        const size_t taken = cn_http_send(the.http, x, data, len);
+        if (!taken) wait_for_room();
+        data += taken;
+        len -= taken;
+    }
+    while (!cn_http_end(the.http, x)) wait_for_room();
+}
+
+static void add_json_text(cn_buf *out, const char *text)
+{
+    cn_buf_add_json(out, text, strlen(text));
+}
+
+static void echo(const cn_http_request *r)
+{
+    cn_buf *out = &the.text;
+    cn_buf_clear(out);
+    cn_buf_add_text(out, "{\"method\":");
+    add_json_text(out, r->method);
+    cn_buf_add_text(out, ",\"path\":");
+    add_json_text(out, r->path);
+    cn_buf_add_text(out, ",\"query\":");
+    add_json_text(out, r->query);
+    cn_buf_add_text(out, ",\"peer\":");
+    add_json_text(out, r->peer);
+    cn_buf_add_text(out, ",\"headers\":[");
+    for (uint32_t i = 0; i < r->header_count; i++) {
+        cn_buf_add_text(out, i ? ",[" : "[");
+        add_json_text(out, r->headers[i].name);
+        cn_buf_add_char(out, ',');
+        add_json_text(out, r->headers[i].value);
+        cn_buf_add_char(out, ']');
+    }
+    cn_buf_add_text(out, "],\"body\":");
+    cn_buf_add_json(out, r->body, r->body_len);
+    cn_buf_add_char(out, '}');
+    answer(r->exchange, "application/json", out->data, out->len);
+}
+
+static unsigned long query_number(const char *query, const char *name, unsigned long otherwise)
+{
+    const char *at = strstr(query, name);
+    return at ? strtoul(at + strlen(name), NULL, 10) : otherwise;
+}
+
+static void start_stream(const cn_http_request *r)
+{
+    const unsigned long bytes = query_number(r->query, "bytes=", 16);
+    while (!cn_http_start(the.http, r->exchange, 200, "text/event-stream", CN_HTTP_LENGTH_STREAM,
+                          "Cache-Control: no-store\r\n")) {
+        wait_for_room();
+    }
+    the.streams[the.stream_count++] =
+        (stream){r->exchange, query_number(r->query, "chunks=", 1),
+                 bytes < CHUNK_BYTES_MAX ? bytes : CHUNK_BYTES_MAX};
+}
+
+static void forget_stream(cn_exchange x)
+{
+    for (uint32_t i = 0; i < the.stream_count; i++) {
+        if (the.streams[i].exchange.index != x.index) continue;
+        if (the.streams[i].exchange.generation != x.generation) continue;
+        the.streams[i] = the.streams[--the.stream_count];
+        return;
+    }
+}
+
+static void take(cn_http_message *m)
+{
+    if (m->kind == CN_HTTP_GONE) {
+        forget_stream(m->exchange);
+        return;
+    }
+    const char *path = m->request->path;
+    if (strcmp(path, "/ok") == 0) {
+        answer(m->exchange, "text/plain", "ok", 2);
+    } else if (strcmp(path, "/stream") == 0) {
+        start_stream(m->request);
+    } else if (strcmp(path, "/metrics") == 0) {
+        cn_buf_clear(&the.text);
+        cn_metrics_write(&the.metrics, &the.text);
+        answer(m->exchange, "text/plain; version=0.0.4", the.text.data, the.text.len);
+    } else if (strcmp(path, "/hang") != 0) {
+        echo(m->request);
+    }
+    cn_http_request_free(the.http, m->request);
+}
+
+static void feed_streams(void)
+{
+    for (uint32_t i = 0; i < the.stream_count;) {
+        stream *s = &the.streams[i];
+        if (s->left && cn_http_send(the.http, s->exchange, the.filler, s->chunk_bytes)) s->left--;
+        if (s->left == 0 && cn_http_end(the.http, s->exchange)) forget_stream(s->exchange);
+        else i++;
+    }
+}
+
+static void *api_main(void *unused)
+{
+    (void)unused;
+    prctl(PR_SET_NAME, "api");
+    while (!atomic_load(&the.stop)) {
+        cn_http_message m;
+        bool did = false;
+        while (cn_http_next(the.http, &m)) {
+            take(&m);
+            did = true;
+        }
+        feed_streams();
+        cn_http_flush(the.http);
+        if (did || (the.stream_count && !the.pace_ns)) continue;
+        cn_wake_prepare(&the.api_wake);
+        if (cn_http_next(the.http, &m)) {
+            cn_wake_cancel(&the.api_wake);
+            take(&m);
+            cn_http_flush(the.http);
+        } else {
+            cn_wake_wait(&the.api_wake, the.stream_count ? the.pace_ns : UINT64_MAX);
+        }
+    }
+    return NULL;
+}
+
+// ---- net thread --------------------------------------------------------------------------------
+
+static void serve(void)
+{
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, api_main, NULL) != 0) abort();
+    printf("%s\n", cn_http_address(the.http));
+    fflush(stdout);
+    while (!terminated) cn_http_poll(the.http, UINT64_MAX);
+    cn_http_drain(the.http);
+    for (int round = 0; round < 100 && cn_http_connection_count(the.http); round++) {
+        cn_http_poll(the.http, 10000000);
+    }
+    atomic_store(&the.stop, true);
+    cn_wake_signal(&the.api_wake);
+    pthread_join(thread, NULL);
+}
+
+static bool set_limit(const char *assignment)
+{
+#define X(key, unit, initial, min, max, what)                                                      \
+    if (strncmp(assignment, #key "=", sizeof #key) == 0) {                                         \
+        the.limits.key = strtoull(assignment + sizeof #key, NULL, 10);                             \
+        return true;                                                                               \
+    }
+    CN_LIMITS(X)
+#undef X
+    return false;
+}
+
+static const char *parse_arguments(int argc, char **argv)
+{
+    const char *address = "127.0.0.1:0";
+    for (int i = 1; i < argc; i += 2) {
+        if (i + 1 == argc) return NULL;
+        if (strcmp(argv[i], "--address") == 0) address = argv[i + 1];
+        else if (strcmp(argv[i], "--pace-us") == 0) the.pace_ns = strtoull(argv[i + 1], NULL, 10) * 1000;
+        else if (strcmp(argv[i], "--limit") != 0 || !set_limit(argv[i + 1])) return NULL;
+    }
+    return address;
+}
+
+int main(int argc, char **argv)
+{
+    cn_err err;
+    the.limits = cn_limits_default();
+    cn_metrics_init(&the.metrics);
+    const char *address = parse_arguments(argc, argv);
+    if (!address) {
+        fprintf(stderr, "usage: %s [--address A] [--pace-us N] [--limit KEY=VALUE]...\n", argv[0]);
+        return 2;
+    }
+    cn_buf_init(&the.text, SIZE_MAX / 2);
+    the.streams = calloc(the.limits.connections, sizeof *the.streams);
+    the.filler = malloc(CHUNK_BYTES_MAX);
+    if (!the.streams || !the.filler || cn_wake_open(&the.net_wake, &err) ||
+        cn_wake_open(&the.api_wake, &err)) {
+        return 1;
+    }
+    memset(the.filler, 'x', CHUNK_BYTES_MAX);
+    const cn_http_options options = {&cn_transport_kernel_ops, address, &the.limits, cn_clock_system(),
+                                     &the.metrics, &the.net_wake, &the.api_wake};
+    if (cn_http_open(&options, &the.http, &err)) {
+        fprintf(stderr, "echo_server: %s\n", err.text);
+        return 1;
+    }
+    const struct sigaction term = {.sa_handler = on_term};
+    sigaction(SIGTERM, &term, NULL);
+    serve();
+    cn_http_close(the.http);
+    cn_wake_close(&the.net_wake);
+    cn_wake_close(&the.api_wake);
+    cn_buf_close(&the.text);
+    free(the.streams);
+    free(the.filler);
+    return 0;
+}
