@@ -24,6 +24,8 @@ enum {
     CN_PAGE_TOKENS = 16,         // tokens of one KV page, all layers, K and V
     CN_SPLIT_TOKENS = 256,       // attention is summed in splits of this many positions
     CN_TOP_LOGPROBS_MAX = 20,
+    CN_BIAS_MAX = 4096,          // entries of logit_bias of one sequence
+    CN_BAN_MAX = 1088,           // banned tokens of one sequence
     CN_TOKEN_LAST = -1           // in a step: the token that this slot sampled last, maybe in flight
 };
 

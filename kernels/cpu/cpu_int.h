@@ -1,0 +1,163 @@
+/* kernels/cpu/cpu_int.h: the CPU backend's own structures.
+ * A device thread runs the steps in order; it is the leader of the workers. The engine thread fills the
+ * next of two step buffers while the other one runs.
+ *
+ * Threads: noted at each part.
+ * Memory:  weights in model_load, everything else in kv_create. */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "kernels/cpu/path_int.h"
+#include "kernels/cpu/workers_int.h"
+
+enum { CN_CPU_STEPS = 2, CN_CPU_HEAD_DIM_MAX = 512 };
+
+/* ---- weights: written by model_load, then constant ------------------------------------------- */
+
+typedef struct cn_cpu_layer {
+    cn_packed qkv, o, gate_up, down;
+    float *attn_norm, *mlp_norm;         // [dim]
+    float *q_norm, *k_norm;              // [head_dim] or NULL
+} cn_cpu_layer;
+
+typedef struct cn_cpu_model {
+    cn_model_spec spec;                  // its tensors and layers are not used after loading
+    float *rope_inv_freq;                // [head_dim / 2]
+    cn_cpu_layer *layers;
+    cn_packed embed, head;               // one and the same where tied
+    float *final_norm;
+    cn_dtype kv_dtype;
+    uint64_t weight_bytes;
+    bool loaded;
+} cn_cpu_model;
+
+/* ---- slots: `settings` are filled by the engine thread, the rest is the device thread's ---------- */
+
+/* Two per slot: a step in flight may use one while the next step's open fills the other. */
+typedef struct cn_cpu_settings {
+    cn_sampling sampling;                // pointing to the arrays below
+    int32_t *bias_ids, *ban_ids;
+    float *bias_values;
+    int32_t *history;                    // prompt and answer, where penalties need them
+    uint32_t prompt_count, history_count;
+} cn_cpu_settings;
+
+typedef struct cn_cpu_slot {
+    cn_cpu_settings settings[2];
+    uint32_t filled;                     // engine: which of the two was filled last
+    uint32_t used;                       // device: which of the two is valid
+    int32_t last_token;                  // device
+    cn_page_id *table;                   // device
+} cn_cpu_slot;
+
+/* ---- a step: filled by submit, then the device thread's, then step_poll's ------------------------- */
+
+typedef struct cn_cpu_open {
+    uint32_t slot, settings;
+} cn_cpu_open;
+
+typedef struct cn_cpu_step {
+    cn_step step;                        // counts; its arrays are the ones below
+    cn_cpu_open *opens;
+    cn_page_delta *deltas;
+    cn_page_copy *copies;
+    cn_step_seq *seqs;
+    int32_t *tokens, *targets;           // beside each other; -1: no target
+    cn_step_output *outputs;
+    uint32_t delta_capacity, output_count;
+    cn_ticket ticket;
+    uint64_t busy_ns;
+} cn_cpu_step;
+
+/* ---- scratch of the forward pass: device thread and workers -------------------------------------- */
+
+typedef struct cn_cpu_row {
+    uint32_t seq, slot, position;
+} cn_cpu_row;
+
+/* A row whose logits somebody wants, and what for. */
+typedef struct cn_cpu_wanted {
+    uint32_t row, seq;
+    uint32_t position;                   // of the token that comes next
+    int32_t target;                      // -1: none
+    bool sample;
+    uint32_t output;                     // first of its outputs
+} cn_cpu_wanted;
+
+/* Queries [begin, begin + count) of a sequence's rows, numbered row * group + head in group. */
+typedef struct cn_cpu_tile {
+    uint32_t row, begin, count, kv_head;
+    uint32_t split_begin, split_end;
+    float *partial;                      // NULL: finishes by itself
+} cn_cpu_tile;
+
+typedef struct cn_cpu_scratch {
+    cn_cpu_row *rows;
+    cn_cpu_wanted *wanted;
+    float *x, *h, *qkv, *att, *mlp, *logits;     // [rows][padded columns]
+    uint16_t *h16;                               // h, att or mlp rounded
+    float *cosine, *sine;                        // [rows][head_dim / 2]
+    cn_cpu_tile *tiles;
+    uint32_t tile_count, tile_max;
+    float *partials;
+    uint32_t partial_tiles_max, split_max;
+    float **attention;                           // per thread
+    uint32_t **counts;                           // per thread: [vocab] zero between uses
+    float **values;                              // per thread: [vocab + 16]
+    int32_t **ids;                               // per thread: [vocab]
+    uint32_t dim_pad, qkv_pad, att_pad, mlp_pad, vocab_pad, h_pad;
+    uint32_t row_count, wanted_count, logit_rows;
+    uint64_t bytes;
+} cn_cpu_scratch;
+
+typedef struct cn_cpu {
+    cn_backend base;
+    const cn_path *path;
+    cn_workers *workers;
+    cn_wake *wake;
+    cn_cpu_model model;
+    cn_kv_options kv;
+    uint64_t page_bytes;
+    unsigned char *pages;
+    cn_cpu_slot *slots;
+    uint32_t pages_per_slot;
+    cn_cpu_scratch scratch;
+    void **blocks;                       // everything that kv_create allocated
+    uint32_t block_count;
+
+    cn_cpu_step steps[CN_CPU_STEPS];     // step of ticket t is steps[t % 2]
+    cn_ticket submitted, reported;       // engine thread
+    _Atomic uint64_t finished;           // device thread: last step done
+    cn_page_io *io;                      // batch in flight
+    uint32_t io_count;
+    cn_ticket io_ticket;                 // engine thread: tickets of pages are a count of their own
+    _Atomic uint64_t io_finished;
+
+    pthread_t device;
+    bool device_started, closing;        // closing and the tickets: under the lock
+    pthread_mutex_t lock;
+    pthread_cond_t work;
+    cn_ticket device_submitted, device_io, device_io_after;
+    _Atomic uint64_t stat_steps, stat_tokens, stat_busy_ns;
+} cn_cpu;
+
+/* weights.c: packs `spec` into backend->model with all workers. */
+cn_code cn_weights_load(cn_cpu *cpu, const cn_model_spec *spec,
+                        void (*progress)(void *self, uint64_t done, uint64_t total), void *self,
+                        cn_err *err);
+void cn_weights_free(cn_cpu_model *model);
+/* Row `token` of the embedding as floats, into dim floats. */
+void cn_weights_embed(const cn_packed *embed, uint32_t token, uint32_t dim, float *out);
+
+/* scratch.c: everything that kv_create allocates; freed by cn_scratch_free. */
+cn_code cn_scratch_open(cn_cpu *cpu, cn_err *err);
+void cn_scratch_free(cn_cpu *cpu);
+
+/* forward.c: runs a step on the device thread and fills its outputs. */
+void cn_forward_run(cn_cpu *cpu, cn_cpu_step *step);
+
+/* sample.c: what is wanted of one row of logits (which it may change), into outputs. */
+void cn_sample_row(cn_cpu *cpu, const cn_cpu_step *step, const cn_cpu_wanted *wanted, float *logits,
+                   uint32_t thread, cn_step_output *outputs);
