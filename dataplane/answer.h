@@ -1,0 +1,113 @@
+/* dataplane/answer.h: one request on its way to being answered.
+ * An answer begins with an HTTP request and lives until its reply has left and the engine has given
+ * back every generation: a client that goes away ends the reply at once, the rest within one step.
+ * It turns tokens into text, looks for stop strings, and has the text written as frames of a stream
+ * (dataplane/sse.h) or as one body (dataplane/answer_body.h).
+ *
+ * Threads: api only.
+ * Memory:  an answer is in the api's pool; what belongs to it in the request's arena, but for text and
+ *          logprobs that grow, which are buffers. A token of a stream allocates nothing. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "dataplane/auth.h"
+#include "dataplane/http.h"
+#include "dataplane/params.h"
+#include "dataplane/reply.h"
+#include "dataplane/stop_string.h"
+#include "model/detokenizer.h"
+#include "scheduler/engine.h"
+
+typedef struct cn_answer cn_answer;
+
+/* One prompt, as a handler found it. Everything is in the request's arena. */
+typedef struct cn_answer_input {
+    const int32_t *ids;
+    uint32_t count;
+    const char *text;            // what `echo` repeats; NULL: the ids decoded
+    size_t text_len;
+} cn_answer_input;
+
+typedef struct cn_answer_prompt {
+    cn_generation generation;    // its user is this struct
+    cn_answer *answer;
+    cn_answer_input input;
+    bool in_engine;
+    bool cancel_wanted;          // the engine's ring was full
+    uint32_t cached_tokens;
+    cn_buf logprobs;             // records of its tokens, where echoed
+    cn_detokenizer detokenizer;  // for their places in the text
+    uint32_t text_chars;         // code points so far
+} cn_answer_prompt;
+
+typedef enum cn_answer_end {
+    CN_ANSWER_RUNNING,
+    CN_ANSWER_STOP,
+    CN_ANSWER_LENGTH,
+    CN_ANSWER_DROPPED            // failed, or nobody listens
+} cn_answer_end;
+
+typedef struct cn_answer_choice {
+    cn_answer_prompt *prompt;
+    uint32_t index;              // in the whole answer
+    uint32_t number;             // in its generation
+    cn_answer_end end;
+    int32_t stop_string;         // that ended it, or -1
+    int32_t stop_token;          // of stop_token_ids that ended it, or -1
+    bool begun;                  // its first frame was written
+    bool cancel_wanted;          // as above
+    cn_detokenizer detokenizer;
+    cn_stop_string_scan stops;
+    uint32_t token_count;
+    uint32_t framed_count;       // tokens whose ids a frame has told
+    uint32_t text_chars;         // code points that its tokens made certain
+    cn_buf text;                 // of a body
+    cn_buf logprobs;             // records: of a body; of the frame being written
+} cn_answer_choice;
+
+struct cn_answer {
+    struct cn_api *api;
+    cn_http_request *request;
+    cn_reply reply;
+    uint8_t tenant[CN_AUTH_TENANT_BYTES];
+    char request_id[136];
+    char route[32];              // for the log: the path of the table, or "-"
+
+    bool is_chat;
+    cn_params params;
+    cn_stop_string_set stops;
+    const int32_t *end_ids;      // tokens that end a choice
+    uint32_t end_id_count;
+    const char *head;            // `{"id":...,"choices":[`, of every object that is sent
+    uint32_t head_len;
+    cn_answer_prompt *prompts;
+    cn_answer_choice *choices;   // in the order of their indices
+    uint32_t prompt_count, choice_count, open_count;
+    uint32_t engine_count;       // prompts that the engine has
+    uint64_t prompt_tokens, completion_tokens;
+    uint64_t error_prompt_tokens;        // of a context error; 0: none
+    uint64_t first_token_ns;             // 0: none yet
+
+    bool in_todo, logged;
+    cn_answer *todo_next;
+    cn_answer *older, *newer;    // in the api's list of answers that live
+};
+
+/* Submits `count` inputs with answer->params. Errors: CN_E_CONTEXT, CN_E_QUEUE, CN_E_LIMIT,
+ * CN_E_MEMORY; some prompts may be in the engine then, and fail must follow. */
+cn_code cn_answer_submit(cn_answer *answer, const cn_answer_input *inputs, uint32_t count,
+                         const uint8_t salt[CN_KEY_BYTES], cn_err *err);
+
+/* Acts on one event of the engine. */
+void cn_answer_event(const cn_event *event);
+
+/* Replies with an error, in the body or in the stream, and ends the work. */
+void cn_answer_fail(cn_answer *answer, const cn_err *err);
+/* The client has gone. */
+void cn_answer_gone(cn_answer *answer);
+/* The engine has taken what it can; asks again for what its ring did not take. False if some is left. */
+bool cn_answer_retry_cancel(cn_answer *answer);
+/* Frees the buffers; the answer must not be in the engine. */
+void cn_answer_close(cn_answer *answer);

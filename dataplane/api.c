@@ -1,0 +1,344 @@
+#include "dataplane/api.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "dataplane/api_int.h"
+
+/* How it works. One round:
+ *
+ *   events of the engine ──▶ text of answers ─┐
+ *   requests, clients gone ──▶ new answers ───┴─▶ todo: what there is to send or to cancel ──▶ net
+ *
+ * Every answer that changed is in the todo list once, so all its frames of a round leave in one send.
+ * What a full ring did not take stays in the list for the next round.
+ *
+ * Answers come from a pool with more places than there are exchanges: an answer whose client has gone
+ * keeps its place until the engine has given its generations back, while the connection's next request
+ * may be here already. If all places are taken, no new message is looked at; the engine frees some
+ * within a step. */
+
+enum {
+    MESSAGES_PER_ROUND = 16,     // a prompt may take milliseconds; tokens do not wait for many
+    ANSWERS_SPARE = 64
+};
+
+// ---- open and close
+
+static cn_code open_memory(cn_api *api)
+{
+    const cn_limits *limits = api->options.limits;
+    api->exchange_count = (uint32_t)limits->connections;
+    api->answer_count = api->exchange_count + (uint32_t)limits->queue_requests + ANSWERS_SPARE;
+    api->answers = calloc(api->answer_count, sizeof *api->answers);
+    api->by_exchange = calloc(api->exchange_count, sizeof *api->by_exchange);
+    if (!api->answers || !api->by_exchange) return CN_E_MEMORY;
+    cn_buf_init(&api->piece, (size_t)limits->request_bytes);
+    cn_buf_init(&api->text, (size_t)limits->request_bytes);
+    return cn_prompt_guard_open(api->options.tokenizer, &api->guard);
+}
+
+cn_code cn_api_open(const cn_api_options *options, cn_api **out, cn_err *err)
+{
+    cn_api *api = calloc(1, sizeof *api);
+    *out = NULL;
+    if (!api) return cn_err_set(err, CN_E_MEMORY, "api: no memory");
+    api->options = *options;
+    api->opened_s = cn_clock_wall_ns(&options->clock) / 1000000000u;
+    cn_engine_info_get(options->engine, &api->engine);
+    cn_code code = open_memory(api);
+    if (code != CN_OK) cn_err_set(err, code, "api: no memory for its answers");
+    else code = cn_auth_open(options->api_keys, options->api_key_count, &options->random, &api->auth,
+                             err);
+    if (code != CN_OK) {
+        cn_api_close(api);
+        return code;
+    }
+    cn_chat_init(&api->chat, options->chat_template, options->checkpoint, api->guard,
+                 options->limits, options->clock);
+    cn_engine_port_attach(options->port, options->wake);
+    *out = api;
+    return CN_OK;
+}
+
+void cn_api_close(cn_api *api)
+{
+    if (!api) return;
+    CN_ASSERT(!api->oldest);
+    for (uint32_t i = 0; i < api->answers_touched; i++) cn_reply_close(&api->answers[i].reply);
+    cn_chat_close(&api->chat);
+    cn_buf_close(&api->piece);
+    cn_buf_close(&api->text);
+    cn_auth_close(api->auth);
+    cn_prompt_guard_close(api->guard);
+    free(api->by_exchange);
+    free(api->answers);
+    free(api);
+}
+
+// ---- the life of an answer
+
+void cn_api_todo(cn_answer *answer)
+{
+    if (answer->in_todo) return;
+    answer->in_todo = true;
+    answer->todo_next = answer->api->todo;
+    answer->api->todo = answer;
+}
+
+static bool is_request_id(const char *text)
+{
+    const size_t len = text ? strlen(text) : 0;
+    for (size_t i = 0; i < len; i++) {
+        if (!isalnum((unsigned char)text[i]) && !strchr("-_.:/+=", text[i])) return false;
+    }
+    return len > 0 && len <= CN_API_REQUEST_ID_BYTES_MAX;
+}
+
+void cn_api_name_request(cn_answer *a, const char *given)
+{
+    static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
+    uint64_t random[2];
+    a->reply.extra[0] = '\0';
+    if (is_request_id(given)) {
+        memcpy(a->request_id, given, strlen(given) + 1);
+        cn_reply_header(&a->reply, "X-Request-Id", a->request_id);
+        return;
+    }
+    cn_random_fill(&a->api->options.random, random, sizeof random);
+    for (int i = 0; i < 24; i++) {
+        a->request_id[i] = digits[random[i / 12] % 36];
+        random[i / 12] /= 36;
+    }
+    a->request_id[24] = '\0';
+    cn_reply_header(&a->reply, "X-Request-Id", a->request_id);
+}
+
+static bool has_place(const cn_api *api)
+{
+    return api->free || api->answers_touched < api->answer_count;
+}
+
+// Used places before new ones: memory that was never touched is not there for the system either.
+static cn_answer *take_place(cn_api *api)
+{
+    cn_answer *a = api->free;
+    if (!a) return &api->answers[api->answers_touched++];
+    api->free = a->todo_next;
+    return a;
+}
+
+static cn_answer *open_answer(cn_api *api, cn_http_request *request)
+{
+    cn_answer *a = take_place(api);
+    const cn_reply reply = a->reply;             // for its buffer
+    *a = (cn_answer){.api = api, .request = request, .reply = reply, .older = api->newest};
+    cn_reply_init(&a->reply, api->options.http, request->exchange,
+                  (size_t)api->options.limits->request_bytes);
+    if (api->newest) api->newest->newer = a;
+    else api->oldest = a;
+    api->newest = a;
+    api->by_exchange[request->exchange.index] = a;
+    atomic_fetch_add_explicit(&api->request_count, 1, memory_order_relaxed);
+    strcpy(a->route, "-");
+    cn_api_name_request(a, cn_http_request_header(request, "x-request-id"));
+    return a;
+}
+
+static void free_answer(cn_answer *a)
+{
+    cn_api *api = a->api;
+    cn_answer_close(a);
+    cn_http_request_free(api->options.http, a->request);
+    if (a->older) a->older->newer = a->newer;
+    else api->oldest = a->newer;
+    if (a->newer) a->newer->older = a->older;
+    else api->newest = a->older;
+    a->todo_next = api->free;
+    api->free = a;
+    atomic_fetch_sub_explicit(&api->request_count, 1, memory_order_relaxed);
+}
+
+static int64_t elapsed_us(const cn_answer *a, uint64_t until_ns)
+{
+    return until_ns > a->request->received_ns
+               ? (int64_t)((until_ns - a->request->received_ns) / 1000) : 0;
+}
+
+// The reply has left, or nobody waits for it.
+static void log_answer(cn_answer *a)
+{
+    const cn_api *api = a->api;
+    const uint64_t now_ns = cn_clock_now_ns(&api->options.clock);
+    a->logged = true;
+    if (!a->reply.gone) {
+        cn_histogram_add(&api->options.metrics->request_ns,
+                         (uint64_t)elapsed_us(a, now_ns) * 1000);
+    }
+    uint64_t cached = 0;
+    for (uint32_t i = 0; i < a->prompt_count; i++) cached += a->prompts[i].cached_tokens;
+    cn_log_event(api->options.log, CN_LOG_INFO, "request",
+                 cn_log_text("id", a->request_id), cn_log_text("method", a->request->method),
+                 cn_log_text("route", a->route),
+                 cn_log_number("status", a->reply.gone ? 499 : (int64_t)a->reply.status),
+                 cn_log_number("prompt_tokens", (int64_t)a->prompt_tokens),
+                 cn_log_number("cached_tokens", (int64_t)cached),
+                 cn_log_number("completion_tokens", (int64_t)a->completion_tokens),
+                 cn_log_number("first_token_us",
+                               a->first_token_ns ? elapsed_us(a, a->first_token_ns) : 0),
+                 cn_log_number("total_us", elapsed_us(a, now_ns)));
+}
+
+static void release_exchange(cn_answer *a)
+{
+    cn_answer **at = &a->api->by_exchange[a->reply.exchange.index];
+    if (*at == a) *at = NULL;
+}
+
+// Sends and cancels what can be; false if the answer must be looked at again.
+static bool work(cn_answer *a)
+{
+    const bool cancelled = cn_answer_retry_cancel(a);
+    const bool sent = cn_reply_pump(&a->reply);
+    if (a->reply.state == CN_REPLY_ENDED) {
+        release_exchange(a);
+        if (!a->logged) log_answer(a);
+        if (a->engine_count == 0) {
+            free_answer(a);
+            return true;
+        }
+    }
+    return cancelled && sent;
+}
+
+static bool work_all(cn_api *api)
+{
+    cn_answer *a = api->todo;
+    const bool any = a != NULL;
+    api->todo = NULL;
+    while (a) {
+        cn_answer *next = a->todo_next;
+        a->in_todo = false;
+        if (!work(a)) cn_api_todo(a);
+        a = next;
+    }
+    if (any) cn_http_flush(api->options.http);
+    return any;
+}
+
+// ---- requests
+
+static cn_code admit(cn_api *api, const cn_route *route, cn_err *err)
+{
+    if (!(route->flags & CN_ROUTE_GENERATES)) return CN_OK;
+    if (atomic_load_explicit(&api->draining, memory_order_relaxed)) {
+        return cn_err_set(err, CN_E_DRAINING, "the server is shutting down; send the request to "
+                          "another one, or again later");
+    }
+    return cn_engine_port_admit(api->options.port, 1, err);
+}
+
+// The cheap checks first: nothing of a body is looked at for a request that is refused anyway.
+static cn_code handle(cn_api *api, cn_answer *a, cn_err *err)
+{
+    const cn_http_request *request = a->request;
+    cn_route route;
+    cn_code code = cn_route_find(request->method, request->path, &route, err);
+    if (code == CN_E_METHOD) cn_reply_header(&a->reply, "Allow", route.allow);
+    if (code != CN_OK) return code;
+    strncpy(a->route, cn_route_path(route.id), sizeof a->route - 1);
+    if (!(route.flags & CN_ROUTE_OPEN)) {
+        code = cn_auth_check(api->auth, cn_http_request_header(request, "authorization"), a->tenant,
+                             err);
+    }
+    if (code == CN_OK) code = admit(api, &route, err);
+    if (code != CN_OK) return code;
+    if (route.id == CN_ROUTE_CHAT) return cn_generate_chat(a, err);
+    if (route.id == CN_ROUTE_COMPLETIONS) return cn_generate_completion(a, err);
+    return cn_service_answer(a, &route, err);
+}
+
+static void take_request(cn_api *api, cn_http_request *request)
+{
+    cn_err err = {CN_OK, "", ""};
+    cn_answer *a = open_answer(api, request);
+    if (handle(api, a, &err) != CN_OK) cn_answer_fail(a, &err);
+    if (a->reply.out.overflowed) {
+        a->reply.state = CN_REPLY_IDLE;
+        cn_err_set(&err, CN_E_LIMIT, "the answer is larger than limit request_bytes (%llu)",
+                   (unsigned long long)api->options.limits->request_bytes);
+        cn_answer_fail(a, &err);
+    }
+    cn_api_todo(a);
+}
+
+static void take_gone(cn_api *api, cn_exchange exchange)
+{
+    CN_ASSERT(exchange.index < api->exchange_count);
+    cn_answer *a = api->by_exchange[exchange.index];
+    if (a && a->reply.exchange.generation == exchange.generation) cn_answer_gone(a);
+}
+
+static bool take_messages(cn_api *api)
+{
+    cn_http_message message;
+    bool any = false;
+    for (int i = 0; i < MESSAGES_PER_ROUND && has_place(api); i++) {
+        if (!cn_http_next(api->options.http, &message)) return any;
+        any = true;
+        if (message.kind == CN_HTTP_REQUEST) take_request(api, message.request);
+        else take_gone(api, message.exchange);
+    }
+    return any;
+}
+
+// ---- a round
+
+static bool take_events(cn_api *api)
+{
+    const cn_event *event;
+    bool any = false;
+    while ((event = cn_engine_port_next(api->options.port))) {
+        cn_answer_event(event);
+        cn_engine_port_done(api->options.port);
+        any = true;
+    }
+    return any;
+}
+
+static void end_all(cn_api *api)
+{
+    cn_err err;
+    cn_err_set(&err, CN_E_DRAINING, "the server is shutting down and ended this answer");
+    for (cn_answer *a = api->oldest; a; a = a->newer) {
+        if (a->engine_count) cn_answer_fail(a, &err);
+    }
+}
+
+bool cn_api_poll(cn_api *api)
+{
+    bool any = take_events(api);
+    if (atomic_exchange_explicit(&api->aborting, false, memory_order_relaxed)) end_all(api);
+    any |= work_all(api);            // tokens leave before prompts are looked at
+    any |= take_messages(api);
+    any |= work_all(api);
+    return any;
+}
+
+void cn_api_drain(cn_api *api)
+{
+    atomic_store_explicit(&api->draining, true, memory_order_relaxed);
+}
+
+void cn_api_abort(cn_api *api)
+{
+    atomic_store_explicit(&api->aborting, true, memory_order_relaxed);
+    cn_wake_signal(api->options.wake);
+}
+
+uint32_t cn_api_request_count(const cn_api *api)
+{
+    return atomic_load_explicit(&api->request_count, memory_order_relaxed);
+}

@@ -1,0 +1,51 @@
+/* dataplane/chat.h: messages to a prompt, through the model's chat template.
+ * Messages are checked, brought into the form that templates are written for, rendered and tokenized;
+ * what a client writes stays ordinary text (dataplane/prompt_guard.h).
+ *
+ * Threads: one per renderer.
+ * Memory:  tokens in the caller's arena; the rendered text in a buffer that is used again. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/limits.h"
+#include "dataplane/params.h"
+#include "dataplane/prompt_guard.h"
+#include "model/checkpoint.h"
+#include "model/template.h"
+
+typedef struct cn_chat {
+    const cn_template *chat_template;    // NULL: chat requests are refused
+    const cn_checkpoint *checkpoint;
+    const cn_prompt_guard *guard;
+    const cn_limits *limits;
+    cn_clock clock;
+    bool takes_parts;            // the template reads lists of content parts itself
+    cn_buf text;                 // of the prompt rendered last
+    cn_prompt_guard_mark mark;   // in it
+} cn_chat;
+
+/* Everything is borrowed until close. */
+void cn_chat_init(cn_chat *chat, const cn_template *chat_template, const cn_checkpoint *checkpoint,
+                  const cn_prompt_guard *guard, const cn_limits *limits, cn_clock clock);
+void cn_chat_close(cn_chat *chat);
+
+/* Renders the messages, tools and so on of `body` into chat->text; alters `body`.
+ * Errors: CN_E_INVALID (a message, by place; or the template's own sentence), CN_E_LIMIT,
+ * CN_E_UNSUPPORTED (content other than text; a model without template), CN_E_MEMORY. */
+cn_code cn_chat_render(cn_chat *chat, json_t *body, const cn_params *params, cn_arena *arena,
+                       cn_err *err);
+
+/* Encodes what was rendered; more than tokens_max tokens are CN_E_LIMIT. */
+cn_code cn_chat_encode(cn_chat *chat, const cn_params *params, uint32_t tokens_max, cn_arena *arena,
+                       cn_token_list *out, cn_err *err);
+
+/* The rendered text without marks, in chat->text. */
+void cn_chat_strip(cn_chat *chat);
