@@ -1,0 +1,293 @@
+#include "appliance/chat.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <histedit.h>
+#include <jansson.h>
+
+#include "appliance/cli.h"
+#include "appliance/http_client.h"
+#include "base/buf.h"
+#include "base/clock.h"
+
+enum { ANSWER_BYTES_MAX = 16 << 20 };
+
+typedef struct chat {
+    const char *url, *api_key;
+    char *system;                // prompt, or NULL
+    json_t *messages;
+    bool terminal;               // both ends: prompts, colours, figures
+    cn_buf body;                 // what came of the answer and was not read yet
+    cn_buf text;                 // the answer
+    uint64_t first_ns, last_ns, sent_ns;
+    uint64_t cached_tokens, answer_tokens, prompt_tokens;
+} chat;
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signal_number)
+{
+    (void)signal_number;
+    interrupted = 1;
+}
+
+static uint64_t now_ns(void)
+{
+    const cn_clock clock = cn_clock_system();
+    return cn_clock_now_ns(&clock);
+}
+
+static void say(const chat *c, const char *colour, const char *text)
+{
+    if (c->terminal) printf("\033[%sm%s\033[0m\n", colour, text);
+    else fprintf(stderr, "%s\n", text);
+}
+
+static void reset(chat *c)
+{
+    json_decref(c->messages);
+    c->messages = json_array();
+    if (c->system) json_array_append_new(c->messages, json_pack("{s:s,s:s}", "role", "system", "content", c->system));
+}
+
+static uint64_t count_of(const json_t *usage, const char *key)
+{
+    const json_t *value = json_object_get(usage, key);
+    return json_is_integer(value) ? (uint64_t)json_integer_value(value) : 0;
+}
+
+// One `data:` line of the stream.
+static void read_event(chat *c, const char *data, size_t len)
+{
+    json_t *event = json_loadb(data, len, 0, NULL);
+    const json_t *choice = json_array_get(json_object_get(event, "choices"), 0);
+    const json_t *piece = json_object_get(json_object_get(choice, "delta"), "content");
+    const json_t *usage = json_object_get(event, "usage");
+    if (json_is_string(piece) && json_string_length(piece) > 0) {
+        const size_t piece_len = json_string_length(piece);
+        c->last_ns = now_ns();
+        if (c->text.len == 0) c->first_ns = c->last_ns;
+        cn_buf_add(&c->text, json_string_value(piece), piece_len);
+        fwrite(json_string_value(piece), 1, piece_len, stdout);
+        fflush(stdout);
+    }
+    if (json_is_object(usage)) {
+        c->answer_tokens = count_of(usage, "completion_tokens");
+        c->prompt_tokens = count_of(usage, "prompt_tokens");
+        c->cached_tokens = count_of(json_object_get(usage, "prompt_tokens_details"), "cached_tokens");
+    }
+    json_decref(event);
+}
+
+static bool on_body(void *self, unsigned status, const char *data, size_t len)
+{
+    chat *c = self;
+    if (interrupted) return false;
+    cn_buf_add(&c->body, data, len);
+    if (status != 200) return !c->body.overflowed;
+    size_t start = 0;
+    for (char *end; (end = memchr(c->body.data + start, '\n', c->body.len - start));) {
+        const size_t line = (size_t)(end - c->body.data) - start;
+        if (line > 6 && memcmp(c->body.data + start, "data: ", 6) == 0) {
+            read_event(c, c->body.data + start + 6, line - 6);
+        }
+        start += line + 1;
+        if (start == c->body.len) break;
+    }
+    memmove(c->body.data, c->body.data + start, c->body.len - start);
+    c->body.len -= start;
+    return !c->body.overflowed;
+}
+
+static void show_refusal(const chat *c, unsigned status)
+{
+    json_t *answer = json_loadb(c->body.data ? c->body.data : "", c->body.len, 0, NULL);
+    const json_t *message = json_object_get(json_object_get(answer, "error"), "message");
+    char text[512];
+    snprintf(text, sizeof text, "the server answers %u: %s", status,
+             json_is_string(message) ? json_string_value(message) : "(no reason given)");
+    say(c, "31", text);
+    json_decref(answer);
+}
+
+static void show_figures(const chat *c)
+{
+    char text[160];
+    const double seconds = (double)(c->last_ns - c->first_ns) / 1e9;
+    if (!c->terminal) return;
+    snprintf(text, sizeof text, "%llu tokens, %.0f tok/s, first after %.0f ms, %llu of %llu prompt tokens "
+             "remembered", (unsigned long long)c->answer_tokens,
+             seconds > 0 ? (double)c->answer_tokens / seconds : 0.0,
+             (double)(c->first_ns - c->sent_ns) / 1e6, (unsigned long long)c->cached_tokens,
+             (unsigned long long)c->prompt_tokens);
+    say(c, "2", text);
+}
+
+// Sends the conversation and streams the answer into it. False if there was none.
+static bool ask(chat *c)
+{
+    char url[600];
+    cn_err err;
+    unsigned status = 0;
+    json_t *request = json_pack("{s:O,s:b,s:{s:b}}", "messages", c->messages, "stream", 1,
+                                "stream_options", "include_usage", 1);
+    char *body = request ? json_dumps(request, JSON_COMPACT) : NULL;
+    json_decref(request);
+    if (!body) return false;
+    cn_buf_clear(&c->body);
+    cn_buf_clear(&c->text);
+    interrupted = 0;
+    c->answer_tokens = c->cached_tokens = c->prompt_tokens = 0;
+    c->sent_ns = c->first_ns = c->last_ns = now_ns();
+    snprintf(url, sizeof url, "%s/v1/chat/completions", c->url);
+    const cn_code code = cn_http_client_request(url, c->api_key, body, strlen(body), on_body, c, &status, &err);
+    free(body);
+    if (c->text.len) putchar('\n');
+    if (code != CN_OK) say(c, "31", err.text);
+    else if (status != 200 && !interrupted) show_refusal(c, status);
+    else if (interrupted) say(c, "2", "(stopped)");
+    else show_figures(c);
+    if (c->text.len == 0) return code == CN_OK && status == 200;
+    json_array_append_new(c->messages, json_pack("{s:s,s:s%}", "role", "assistant", "content",
+                                                 c->text.data, c->text.len));
+    return code == CN_OK;
+}
+
+static void save(const chat *c, const char *path)
+{
+    char text[320];
+    if (json_dump_file(c->messages, path, JSON_INDENT(1)) == 0) snprintf(text, sizeof text, "saved to %.200s", path);
+    else snprintf(text, sizeof text, "%.200s: %s", path, strerror(errno));
+    say(c, "2", text);
+}
+
+// A line that begins with a slash. False ends the program.
+static bool command(chat *c, const char *line)
+{
+    const char *argument = strchr(line, ' ');
+    argument = argument ? argument + 1 : "";
+    if (strcmp(line, "/quit") == 0) return false;
+    if (strcmp(line, "/reset") == 0) {
+        reset(c);
+        say(c, "2", "a new conversation");
+    } else if (strncmp(line, "/system ", 8) == 0) {
+        free(c->system);
+        c->system = strdup(argument);
+        reset(c);
+        say(c, "2", "a new conversation with this system prompt");
+    } else if (strncmp(line, "/save ", 6) == 0) save(c, argument);
+    else {
+        say(c, "2", "/reset  begin anew\n/system TEXT  begin anew with a system prompt\n"
+                    "/save FILE  write the conversation as JSON\n/quit  end (or Ctrl-D)\n"
+                    "Ctrl-C stops an answer");
+    }
+    return true;
+}
+
+static bool take_line(chat *c, char *line)
+{
+    line[strcspn(line, "\r\n")] = '\0';
+    if (line[0] == '\0') return true;
+    if (line[0] == '/') return command(c, line);
+    const size_t before = json_array_size(c->messages);
+    json_t *message = json_pack("{s:s,s:s}", "role", "user", "content", line);
+    if (!message) {
+        say(c, "31", "the line is not UTF-8");
+        return true;
+    }
+    json_array_append_new(c->messages, message);
+    // A question that got no answer is taken back, so that it can be put again.
+    if (!ask(c) && c->text.len == 0) {
+        while (json_array_size(c->messages) > before) json_array_remove(c->messages, before);
+        return c->terminal;
+    }
+    return true;
+}
+
+static const char *prompt(EditLine *editor)
+{
+    (void)editor;
+    return "\1\033[1m\1you> \1\033[0m\1";
+}
+
+static void talk(chat *c)
+{
+    HistEvent event;
+    EditLine *editor = el_init("cairn", stdin, stdout, stderr);
+    History *past = history_init();
+    int count;
+    const char *line;
+    history(past, &event, H_SETSIZE, 1000);
+    el_set(editor, EL_PROMPT_ESC, prompt, '\1');
+    el_set(editor, EL_EDITOR, "emacs");
+    el_set(editor, EL_HIST, history, past);
+    say(c, "2", "Type a message. /help lists commands, Ctrl-D ends.");
+    for (bool go_on = true; go_on;) {
+        interrupted = 0;
+        line = el_gets(editor, &count);
+        if (!line && interrupted) {      // Ctrl-C at the prompt clears the line
+            putchar('\n');
+            el_reset(editor);
+            continue;
+        }
+        if (!line || count <= 0) break;
+        history(past, &event, H_ENTER, line);
+        char *copy = strdup(line);
+        go_on = copy && take_line(c, copy);
+        free(copy);
+    }
+    putchar('\n');
+    history_end(past);
+    el_end(editor);
+}
+
+// Piped input: one question per line, answers alone on standard output. Returns the exit code.
+static int answer_lines(chat *c)
+{
+    char *line = NULL;
+    size_t capacity = 0;
+    bool ok = true;
+    while (ok && getline(&line, &capacity, stdin) > 0) ok = take_line(c, line);
+    free(line);
+    return ok ? CN_EXIT_OK : CN_EXIT_FAILED;
+}
+
+static int usage(FILE *to, int exit_code)
+{
+    fprintf(to, "usage: cairn chat [--url http://127.0.0.1:8000] [--api_key KEY] [--system TEXT]\n\n"
+                "Talks to a running server. Without a terminal, each line of the input is a question\n"
+                "and the answers go to the output. The key may also be in CAIRN_API_KEY.\n");
+    return exit_code;
+}
+
+int cn_chat_run(int argc, char **argv)
+{
+    chat c = {.url = "http://127.0.0.1:8000", .api_key = getenv("CAIRN_API_KEY"),
+              .terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)};
+    for (int i = 0; i < argc; i += 2) {
+        if (strcmp(argv[i], "--help") == 0) return usage(stdout, CN_EXIT_OK);
+        if (i + 1 == argc) return usage(stderr, CN_EXIT_USAGE);
+        if (strcmp(argv[i], "--url") == 0) c.url = argv[i + 1];
+        else if (strcmp(argv[i], "--api_key") == 0) c.api_key = argv[i + 1];
+        else if (strcmp(argv[i], "--system") == 0) c.system = strdup(argv[i + 1]);
+        else return usage(stderr, CN_EXIT_USAGE);
+    }
+    cn_buf_init(&c.body, ANSWER_BYTES_MAX);
+    cn_buf_init(&c.text, ANSWER_BYTES_MAX);
+    // Without SA_RESTART, so that a signal ends the wait for the next piece.
+    sigaction(SIGINT, &(struct sigaction){.sa_handler = on_interrupt}, NULL);
+    reset(&c);
+    int exit_code = CN_EXIT_OK;
+    if (c.terminal) talk(&c);
+    else exit_code = answer_lines(&c);
+    json_decref(c.messages);
+    cn_buf_close(&c.body);
+    cn_buf_close(&c.text);
+    free(c.system);
+    return exit_code;
+}

@@ -1,0 +1,29 @@
+/* appliance/config_table.h: every configuration key, in one table.
+ * Flags (--kv.bytes), environment (CAIRN_KV_BYTES), the YAML file (kv: {bytes: ...}), `cairn config`
+ * and deploy/cairn.yaml are made from or checked against these lines; limits.* come from
+ * base/limits.h.
+ *
+ * Threads: constant data.
+ * Memory:  none. */
+#pragma once
+
+#include "base/limits.h"
+
+/*  key                     member          default  what it is (type TEXT) */
+#define CN_CONFIG_TEXTS(X)                                                                         \
+    X("model",              model,          "",      "directory of the Hugging Face checkpoint to serve") \
+    X("model_name",         model_name,     "",      "name of the model for clients; default: the directory's name") \
+    X("listen",             listen,         "127.0.0.1:8000", "address and port for clients; port 0: any free one") \
+    X("backend",            backend,        "cpu",   "hardware to compute on: cpu") \
+    X("cpu.path",           cpu_path,       "",      "instruction set: avx512-bf16, avx512, avx2, portable; default: the best there is") \
+    X("api_keys_file",      api_keys_file,  "",      "file with one API key per line; without it, and without keys, all clients are served") \
+    X("log.level",          log_level,      "info",  "events that are logged: debug, info, warn, error, off")
+
+/*  key                     member          default     min      max            what it is (type NUMBER) */
+#define CN_CONFIG_NUMBERS(X)                                                                       \
+    X("cpu.threads",        cpu_threads,          0,      0,            256, "threads that compute; 0: one per core") \
+    X("kv.bytes",           kv_bytes,             0,      0, 1099511627776, "memory for KV pages; 0: what engine.sequences contexts need, at most a quarter of the memory and 1 GiB") \
+    X("engine.sequences",   sequences,           64,      1,           4096, "sequences in the batch at once") \
+    X("engine.step_tokens", step_tokens,        256,     17,          65536, "tokens computed in one step, of all sequences together") \
+    X("engine.context_tokens", context_tokens,    0,      0,        1048576, "context window, prompt and answer together; 0: the model's") \
+    X("drain.seconds",      drain_seconds,       30,      0,          86400, "time that running answers get after SIGTERM")

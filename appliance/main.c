@@ -1,0 +1,121 @@
+/* cairn: an LLM inference appliance that remembers. One binary, one subcommand per job. */
+#include <stdio.h>
+#include <string.h>
+
+#include "appliance/chat.h"
+#include "appliance/cli.h"
+#include "appliance/serve.h"
+
+static int fail(const cn_err *err, int exit_code)
+{
+    fprintf(stderr, "cairn: %s\n", err->text);
+    return exit_code;
+}
+
+static void print_serve_help(void)
+{
+    puts("usage: cairn serve --model DIR [--listen ADDR:PORT] [--config FILE] [--KEY VALUE ...]\n\n"
+         "Serves a Hugging Face checkpoint directory to OpenAI clients.\n"
+         "Flags win over the environment (CAIRN_KV_BYTES for --kv.bytes), which wins over the file,\n"
+         "which wins over defaults. Numbers may end in K, M, G or T. SIGTERM drains.\n\nKeys:");
+    cn_cli_print_keys();
+}
+
+static int run_serve(int argc, char **argv)
+{
+    static cn_config_settings settings;
+    cn_cli_flags flags = {0};
+    cn_err err;
+    const cn_code code = cn_cli_read(argc, argv, &settings, &flags, &err);
+    int exit_code = CN_EXIT_OK;
+    if (flags.help) print_serve_help();
+    else if (code != CN_OK) exit_code = fail(&err, CN_EXIT_USAGE);
+    else if (!settings.model[0]) {
+        cn_err_set(&err, CN_E_INVALID, "model: is not given; must be the directory of a Hugging Face "
+                                       "checkpoint (cairn serve --model DIR)");
+        exit_code = fail(&err, CN_EXIT_USAGE);
+    } else exit_code = cn_serve_run(&settings);
+    cn_config_close(&settings);
+    return exit_code;
+}
+
+static void print_config_help(void)
+{
+    puts("usage: cairn config check [--config FILE] [--KEY VALUE ...]\n"
+         "       cairn config print [--json] [--config FILE] [--KEY VALUE ...]\n\n"
+         "check says whether the configuration is sound; print shows each value and where it is from.\n"
+         "\nKeys:");
+    cn_cli_print_keys();
+}
+
+static int run_config(int argc, char **argv)
+{
+    static cn_config_settings settings;
+    cn_cli_flags flags = {0};
+    cn_err err;
+    const bool prints = argc > 0 && strcmp(argv[0], "print") == 0;
+    if (argc == 0 || (!prints && strcmp(argv[0], "check") != 0)) {
+        const bool help = argc > 0 && strcmp(argv[0], "--help") == 0;
+        print_config_help();
+        return help ? CN_EXIT_OK : CN_EXIT_USAGE;
+    }
+    const cn_code code = cn_cli_read(argc - 1, argv + 1, &settings, &flags, &err);
+    int exit_code = CN_EXIT_OK;
+    if (flags.help) print_config_help();
+    else if (code != CN_OK) exit_code = fail(&err, CN_EXIT_USAGE);
+    else if (prints) {
+        cn_buf out;
+        cn_buf_init(&out, 1 << 20);
+        cn_config_write(&settings, flags.json, &out);
+        fwrite(out.data, 1, out.len, stdout);
+        cn_buf_close(&out);
+    } else puts("the configuration is sound");
+    cn_config_close(&settings);
+    return exit_code;
+}
+
+static int run_version(int argc, char **argv)
+{
+    const bool json = argc > 0 && strcmp(argv[0], "--json") == 0;
+    if (argc > (json ? 1 : 0)) {
+        fprintf(stderr, "usage: cairn version [--json]\n");
+        return CN_EXIT_USAGE;
+    }
+    printf(json ? "{\"version\":\"%s\"}\n" : "cairn %s\n", CN_VERSION);
+    return CN_EXIT_OK;
+}
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *what;
+} commands[] = {
+    {"serve", run_serve, "serve a checkpoint to OpenAI clients"},
+    {"chat", cn_chat_run, "talk to a running server in the terminal"},
+    {"config", run_config, "check the configuration, or print it"},
+    {"version", run_version, "print the version"},
+};
+
+enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
+
+static void print_help(FILE *to)
+{
+    fprintf(to, "Cairn %s: an LLM inference appliance that remembers.\n\n"
+                "usage: cairn COMMAND [--flag value ...]\n\n", CN_VERSION);
+    for (int i = 0; i < COMMAND_COUNT; i++) fprintf(to, "  %-9s %s\n", commands[i].name, commands[i].what);
+    fprintf(to, "\n`cairn COMMAND --help` says more.\n\n"
+                "Exit codes: 0 done, 1 failed (a file, a port, the server), 2 bad usage or\n"
+                "configuration, 128 + n ended by a second signal n.\n");
+}
+
+int main(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "";
+    for (int i = 0; i < COMMAND_COUNT; i++) {
+        if (strcmp(name, commands[i].name) == 0) return commands[i].run(argc - 2, argv + 2);
+    }
+    const bool help = strcmp(name, "--help") == 0 || strcmp(name, "help") == 0;
+    if (name[0] && !help) fprintf(stderr, "cairn: no command %.40s\n\n", name);
+    print_help(help ? stdout : stderr);
+    return help ? CN_EXIT_OK : CN_EXIT_USAGE;
+}

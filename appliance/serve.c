@@ -1,0 +1,410 @@
+#include "appliance/serve.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <sodium.h>
+
+#include "base/log.h"
+#include "base/metrics.h"
+#include "base/random.h"
+#include "dataplane/api.h"
+#include "dataplane/http.h"
+#include "kernels/cpu/cpu.h"
+#include "model/checkpoint.h"
+#include "model/template.h"
+#include "model/tokenizer.h"
+#include "scheduler/engine.h"
+
+/* How it works. Three threads, each with one wake and one loop:
+ *
+ *    net (http, transport) ──▶ api (routes, text) ──▶ engine ──▶ the backend's own threads
+ *
+ * A loop polls its room until nothing is left to do, announces sleep, polls once more, and sleeps. The
+ * main thread waits for signals. Draining goes the way of a request: the api refuses new ones, the net
+ * stops listening, and once every answer has left, the threads end in the same order. */
+
+enum { DRAIN_CHECK_MS = 20, SPARE_DESCRIPTORS = 64 };
+
+struct serve;
+
+typedef struct room {
+    const char *name;
+    bool (*poll)(struct serve *s, uint64_t timeout_ns);
+    cn_wake wake;
+    pthread_t thread;
+    bool started;
+    _Atomic bool stop;
+    struct serve *serve;
+} room;
+
+typedef struct serve serve;
+
+struct serve {
+    const cn_config_settings *settings;
+    cn_log log;
+    cn_clock clock;
+    cn_random random;
+    cn_metrics *metrics;
+    cn_checkpoint *checkpoint;
+    cn_tokenizer *tokenizer;
+    cn_template *chat_template;
+    cn_backend *backend;
+    cn_engine *engine;
+    cn_http *http;
+    cn_api *api;
+    room net, front, scheduler;
+    _Atomic bool drain;          // for the net thread, which alone may call cn_http_drain
+    bool net_drains;
+    _Atomic uint32_t connections;
+    const char *model_name;
+    int signals;
+};
+
+// ---- the model
+
+static void show_progress(void *self, uint64_t done, uint64_t total)
+{
+    (void)self;
+    if (!isatty(STDERR_FILENO)) return;
+    fprintf(stderr, "\rloading weights %3llu %%%s", (unsigned long long)(total ? done * 100 / total : 100),
+            done == total ? "\r\033[K" : "");
+}
+
+static const char *last_name(char *path)
+{
+    size_t len = strlen(path);
+    while (len > 1 && path[len - 1] == '/') path[--len] = '\0';
+    const char *slash = strrchr(path, '/');
+    return slash && slash[1] ? slash + 1 : path;
+}
+
+static cn_code open_text(serve *s, cn_err *err)
+{
+    size_t len = 0;
+    cn_code code = cn_tokenizer_open(s->settings->model, &s->tokenizer, err);
+    if (code != CN_OK) return code;
+    const uint32_t text_vocab = cn_tokenizer_vocab_count(s->tokenizer);
+    const uint32_t model_vocab = cn_checkpoint_spec(s->checkpoint)->vocab_count;
+    if (text_vocab > model_vocab) {
+        return cn_err_set(err, CN_E_FORMAT, "tokenizer.json: has ids up to %u; config.json (vocab_size) "
+                          "allows up to %u", text_vocab - 1, model_vocab - 1);
+    }
+    const char *text = cn_checkpoint_chat_template(s->checkpoint, &len);
+    return text ? cn_template_open("chat_template", text, len, &s->chat_template, err) : CN_OK;
+}
+
+static cn_code open_backend(serve *s, cn_err *err)
+{
+    const cn_config_settings *c = s->settings;
+    const cn_backend_options options = {
+        .thread_count = (uint32_t)c->cpu_threads,
+        .path = c->cpu_path[0] ? c->cpu_path : NULL,
+        .wake = &s->scheduler.wake,
+    };
+    cn_code code = cn_cpu_ops.open(&options, &s->backend, err);
+    if (code != CN_OK) return code;
+    code = s->backend->ops->model_load(s->backend, cn_checkpoint_spec(s->checkpoint), show_progress, NULL, err);
+    cn_checkpoint_drop_weights(s->checkpoint);
+    return code;
+}
+
+// ---- the engine
+
+static uint32_t context_tokens(const serve *s)
+{
+    const uint32_t model = cn_checkpoint_spec(s->checkpoint)->context_tokens_max;
+    const uint64_t wanted = s->settings->context_tokens;
+    return wanted && wanted < model ? (uint32_t)wanted : model;
+}
+
+static uint64_t memory_bytes(void)
+{
+    return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGE_SIZE);
+}
+
+static uint32_t page_count(const serve *s, const cn_kv_info *kv)
+{
+    uint64_t bytes = s->settings->kv_bytes;
+    if (bytes == 0) {
+        const uint64_t context = (context_tokens(s) + CN_PAGE_TOKENS - 1) / CN_PAGE_TOKENS * kv->page_bytes;
+        bytes = s->settings->sequences * context;
+        if (bytes > memory_bytes() / 4) bytes = memory_bytes() / 4;
+        if (bytes > 1ull << 30) bytes = 1ull << 30;
+        if (bytes < context) bytes = context;    // one whole context must fit
+    }
+    const uint64_t count = bytes / kv->page_bytes;
+    return count > UINT32_MAX / 2 ? UINT32_MAX / 2 : (uint32_t)count;
+}
+
+static cn_code open_engine(serve *s, cn_err *err)
+{
+    const cn_config_settings *c = s->settings;
+    cn_kv_info kv;
+    s->backend->ops->kv_info(s->backend, &kv);
+    const cn_engine_options options = {
+        .backend = s->backend,
+        .page_count = page_count(s, &kv),
+        .slot_count = (uint32_t)c->sequences,
+        .step_tokens = (uint32_t)c->step_tokens,
+        .context_tokens_max = context_tokens(s),
+        .vocab_count = cn_checkpoint_spec(s->checkpoint)->vocab_count,
+        .queue_max = (uint32_t)c->limits.queue_requests,
+        .choices_max = (uint32_t)c->limits.choices,
+        .port_count = 1,
+        .index_seed = cn_random_u64(&s->random),
+        .clock = s->clock,
+        .metrics = s->metrics,
+        .wake = &s->scheduler.wake,
+    };
+    const cn_code code = cn_engine_open(&options, &s->engine, err);
+    if (code == CN_OK) cn_engine_port_attach(cn_engine_port_at(s->engine, 0), &s->front.wake);
+    return code;
+}
+
+// ---- the network
+
+static cn_code raise_descriptor_limit(const serve *s, cn_err *err)
+{
+    struct rlimit limit;
+    const rlim_t wanted = s->settings->limits.connections + SPARE_DESCRIPTORS;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_cur >= wanted) return CN_OK;
+    limit.rlim_cur = wanted;
+    if (limit.rlim_max < wanted) limit.rlim_max = wanted;
+    if (setrlimit(RLIMIT_NOFILE, &limit) == 0) return CN_OK;
+    return cn_err_set(err, CN_E_IO, "limits.connections: %llu needs %llu file descriptors; this process "
+                      "may have fewer (ulimit -n), and may not raise it",
+                      (unsigned long long)s->settings->limits.connections, (unsigned long long)wanted);
+}
+
+static cn_code open_front(serve *s, cn_err *err)
+{
+    const cn_config_settings *c = s->settings;
+    const cn_http_options http = {
+        .transport = &cn_transport_kernel_ops, .address = c->listen, .limits = &c->limits,
+        .clock = s->clock, .metrics = s->metrics, .net_wake = &s->net.wake, .api_wake = &s->front.wake,
+    };
+    cn_code code = raise_descriptor_limit(s, err);
+    if (code == CN_OK) code = cn_http_open(&http, &s->http, err);
+    if (code != CN_OK) return code;
+    const cn_api_options api = {
+        .http = s->http, .engine = s->engine, .port = cn_engine_port_at(s->engine, 0),
+        .tokenizer = s->tokenizer, .chat_template = s->chat_template, .checkpoint = s->checkpoint,
+        .model_name = s->model_name, .api_keys = (const char *const *)c->api_keys,
+        .api_key_count = c->api_key_count, .limits = &c->limits, .clock = s->clock,
+        .random = s->random, .log = &s->log, .metrics = s->metrics, .wake = &s->front.wake,
+    };
+    return cn_api_open(&api, &s->api, err);
+}
+
+// ---- threads
+
+static bool poll_net(serve *s, uint64_t timeout_ns)
+{
+    if (atomic_load(&s->drain) && !s->net_drains) {
+        s->net_drains = true;
+        cn_http_drain(s->http);
+    }
+    const bool worked = cn_http_poll(s->http, timeout_ns);
+    atomic_store(&s->connections, cn_http_connection_count(s->http));
+    return worked;
+}
+
+static bool poll_front(serve *s, uint64_t timeout_ns)
+{
+    (void)timeout_ns;
+    return cn_api_poll(s->api);
+}
+
+static bool poll_scheduler(serve *s, uint64_t timeout_ns)
+{
+    (void)timeout_ns;
+    return cn_engine_poll(s->engine);
+}
+
+static void *run_room(void *argument)
+{
+    room *r = argument;
+    while (!atomic_load(&r->stop)) {
+        if (r->poll(r->serve, 0)) continue;
+        cn_wake_prepare(&r->wake);
+        if (r->poll(r->serve, 0) || atomic_load(&r->stop)) cn_wake_cancel(&r->wake);
+        else cn_wake_wait(&r->wake, UINT64_MAX);
+    }
+    return NULL;
+}
+
+// The net thread sleeps in the transport's own poll, which watches the wake beside the sockets.
+static void *run_net(void *argument)
+{
+    room *r = argument;
+    while (!atomic_load(&r->stop)) r->poll(r->serve, UINT64_MAX);
+    return NULL;
+}
+
+static cn_code start_room(room *r, void *(*run)(void *), cn_err *err)
+{
+    const int failure = pthread_create(&r->thread, NULL, run, r);
+    if (failure) return cn_err_set(err, CN_E_IO, "the %s thread cannot be started: %s", r->name, strerror(failure));
+    pthread_setname_np(r->thread, r->name);
+    r->started = true;
+    return CN_OK;
+}
+
+static void stop_room(room *r)
+{
+    if (!r->started) return;
+    atomic_store(&r->stop, true);
+    cn_wake_signal(&r->wake);
+    pthread_join(r->thread, NULL);
+    r->started = false;
+}
+
+static cn_code open_room(room *r, const char *name, bool (*poll)(serve *s, uint64_t timeout_ns), serve *s,
+                         cn_err *err)
+{
+    r->name = name;
+    r->poll = poll;
+    r->serve = s;
+    return cn_wake_open(&r->wake, err);
+}
+
+// ---- life
+
+static cn_code open_signals(serve *s, cn_err *err)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    signal(SIGPIPE, SIG_IGN);
+    // Blocked in every thread that is started from here on; the main thread reads them.
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    s->signals = signalfd(-1, &set, SFD_CLOEXEC);
+    return s->signals >= 0 ? CN_OK : cn_err_set(err, CN_E_IO, "signalfd: %s", strerror(errno));
+}
+
+static cn_code open_all(serve *s, cn_err *err)
+{
+    s->metrics = malloc(sizeof *s->metrics);
+    if (!s->metrics) return cn_err_set(err, CN_E_MEMORY, "no memory");
+    cn_metrics_init(s->metrics);
+    cn_code code = open_signals(s, err);
+    if (code == CN_OK) code = open_room(&s->net, "net", poll_net, s, err);
+    if (code == CN_OK) code = open_room(&s->front, "api", poll_front, s, err);
+    if (code == CN_OK) code = open_room(&s->scheduler, "engine", poll_scheduler, s, err);
+    if (code == CN_OK) code = cn_checkpoint_open(s->settings->model, &s->checkpoint, err);
+    if (code == CN_OK) code = open_text(s, err);
+    if (code == CN_OK) code = open_backend(s, err);
+    if (code == CN_OK) code = open_engine(s, err);
+    if (code == CN_OK) code = open_front(s, err);
+    if (code == CN_OK) code = start_room(&s->scheduler, run_room, err);
+    if (code == CN_OK) code = start_room(&s->front, run_room, err);
+    if (code == CN_OK) code = start_room(&s->net, run_net, err);
+    return code;
+}
+
+static void close_all(serve *s)
+{
+    stop_room(&s->net);
+    stop_room(&s->front);
+    stop_room(&s->scheduler);
+    cn_api_close(s->api);
+    cn_http_close(s->http);
+    if (s->backend) s->backend->ops->close(s->backend);
+    cn_engine_close(s->engine);
+    cn_template_close(s->chat_template);
+    cn_tokenizer_close(s->tokenizer);
+    cn_checkpoint_close(s->checkpoint);
+    cn_wake_close(&s->net.wake);
+    cn_wake_close(&s->front.wake);
+    cn_wake_close(&s->scheduler.wake);
+    if (s->signals >= 0) close(s->signals);
+    free(s->metrics);
+}
+
+// The next signal, or 0 after the timeout (-1: none).
+static int next_signal(const serve *s, int timeout_ms)
+{
+    struct signalfd_siginfo info;
+    struct pollfd pfd = {.fd = s->signals, .events = POLLIN};
+    if (poll(&pfd, 1, timeout_ms) <= 0) return 0;
+    return read(s->signals, &info, sizeof info) == (ssize_t)sizeof info ? (int)info.ssi_signo : 0;
+}
+
+static void log_ready(const serve *s, uint64_t start_ns)
+{
+    cn_engine_info info;
+    char hardware[128] = "";
+    cn_engine_info_get(s->engine, &info);
+    s->backend->ops->probe(hardware, sizeof hardware, NULL);
+    cn_log_event(&s->log, CN_LOG_INFO, "ready", cn_log_text("addr", cn_http_address(s->http)),
+                 cn_log_text("model", s->model_name), cn_log_text("backend", s->backend->ops->name),
+                 cn_log_text("hardware", hardware), cn_log_number("pages", info.page_count),
+                 cn_log_number("context_tokens", info.context_tokens_max),
+                 cn_log_number("start_ms", (int64_t)(cn_clock_now_ns(&s->clock) - start_ns) / 1000000));
+}
+
+/* Waits for running answers, then for their last bytes. Returns the exit code. */
+static int drain(serve *s)
+{
+    const uint64_t start_ns = cn_clock_now_ns(&s->clock);
+    const uint64_t limit_ns = s->settings->drain_seconds * 1000000000u;
+    bool aborted = false;
+    cn_log_event(&s->log, CN_LOG_INFO, "draining", cn_log_number("requests", cn_api_request_count(s->api)));
+    cn_api_drain(s->api);
+    atomic_store(&s->drain, true);
+    cn_wake_signal(&s->net.wake);
+    while (cn_api_request_count(s->api) > 0 || atomic_load(&s->connections) > 0) {
+        const int again = next_signal(s, DRAIN_CHECK_MS);
+        if (again) return 128 + again;
+        const uint64_t waited_ns = cn_clock_now_ns(&s->clock) - start_ns;
+        if (waited_ns > limit_ns && !aborted) {
+            aborted = true;
+            cn_log_event(&s->log, CN_LOG_WARN, "drain_limit",
+                         cn_log_number("requests", cn_api_request_count(s->api)));
+            cn_api_abort(s->api);
+        }
+        // What is left after the answers are cut are connections that do not read.
+        if (waited_ns > limit_ns + 1000000000u) break;
+    }
+    cn_log_event(&s->log, CN_LOG_INFO, "drained",
+                 cn_log_number("ms", (int64_t)(cn_clock_now_ns(&s->clock) - start_ns) / 1000000));
+    return 0;
+}
+
+int cn_serve_run(const cn_config_settings *settings)
+{
+    static serve s;
+    cn_err err = {0};
+    s.settings = settings;
+    s.signals = s.net.wake.fd = s.front.wake.fd = s.scheduler.wake.fd = -1;
+    s.clock = cn_clock_system();
+    s.random = cn_random_system();
+    s.log = (cn_log){STDERR_FILENO, (cn_log_level)cn_log_level_parse(settings->log_level), s.clock};
+    s.model_name = settings->model_name[0] ? settings->model_name : last_name(settings->model);
+    const uint64_t start_ns = cn_clock_now_ns(&s.clock);
+    int exit_code = 1;
+    if (sodium_init() < 0) cn_err_set(&err, CN_E_INTERNAL, "libsodium cannot be started");
+    else if (open_all(&s, &err) == CN_OK) {
+        printf("listening on %s\n", cn_http_address(s.http));
+        fflush(stdout);
+        log_ready(&s, start_ns);
+        while (next_signal(&s, -1) == 0) continue;
+        exit_code = drain(&s);
+        if (exit_code != 0) _exit(exit_code);
+    }
+    if (err.code != CN_OK) fprintf(stderr, "cairn: %s\n", err.text);
+    close_all(&s);
+    return exit_code;
+}

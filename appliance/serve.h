@@ -1,0 +1,11 @@
+/* appliance/serve.h: `cairn serve`: everything wired together, and its life from start to drain.
+ *
+ * Threads: called on the main thread, which becomes the one that waits for signals.
+ * Memory:  owns all rooms until it returns. */
+#pragma once
+
+#include "appliance/config.h"
+
+/* Serves until SIGTERM or SIGINT and then drains. Returns the exit code of the process: 0 after a
+ * drain, 1 if something could not be started (said on stderr), 128 + signal after a second signal. */
+int cn_serve_run(const cn_config_settings *settings);
