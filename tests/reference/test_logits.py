@@ -54,7 +54,7 @@ def drive(directory: Path, checkpoint: Checkpoint, path: str, kept: int) -> dict
     command = [BUILD / "logits_driver", directory / checkpoint.name, path, str(kept),
                str(GREEDY_STEPS)]
     ids = " ".join(map(str, prompt(checkpoint)))
-    done = subprocess.run(command, input=ids, capture_output=True, text=True, timeout=50)
+    done = subprocess.run(command, input=ids, capture_output=True, text=True, timeout=300)
     if done.returncode == EXIT_NO_PATH:
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
