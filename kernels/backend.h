@@ -194,6 +194,7 @@ typedef struct cn_kv_options {
     uint32_t context_tokens_max; // of one sequence
     uint32_t step_tokens_max;    // token_count of one step
     uint32_t step_outputs_max;   // sampled tokens and targets of one step
+    uint32_t step_deltas_max;    // page deltas of one step
 } cn_kv_options;
 
 typedef struct cn_kv_info {

@@ -40,12 +40,17 @@ static cn_code check_options(const cn_engine_options *o, cn_err *err)
     return CN_OK;
 }
 
+// Deltas of one step: of decodes and equal pages found since the last, and of whole new sequences.
+static uint32_t delta_capacity(const cn_engine *e)
+{
+    const cn_engine_options *o = &e->options;
+    return 2 * e->pages_per_slot + 4 * o->slot_count + o->step_tokens / CN_PAGE_TOKENS * 4;
+}
+
 static cn_code open_memory(cn_engine *e)
 {
     const cn_engine_options *o = &e->options;
     const uint32_t sequence_count = o->queue_max + o->slot_count * PENDING_STARTED_MAX;
-    const uint32_t delta_capacity =
-        2 * e->pages_per_slot + 4 * o->slot_count + o->step_tokens / CN_PAGE_TOKENS * 4;
     e->sequences = calloc(sequence_count, sizeof *e->sequences);
     e->free_slots = calloc(o->slot_count, sizeof *e->free_slots);
     e->tables = calloc((size_t)o->slot_count * e->pages_per_slot, sizeof *e->tables);
@@ -65,7 +70,7 @@ static cn_code open_memory(cn_engine *e)
         if (code != CN_OK) return code;
     }
     if (cn_page_pool_open(o->page_count, o->index_seed, &e->pool) != CN_OK) return CN_E_MEMORY;
-    return cn_batch_open(&e->batch, o->slot_count, o->step_tokens, delta_capacity);
+    return cn_batch_open(&e->batch, o->slot_count, o->step_tokens, delta_capacity(e));
 }
 
 cn_code cn_engine_open(const cn_engine_options *options, cn_engine **out, cn_err *err)
@@ -90,6 +95,7 @@ cn_code cn_engine_open(const cn_engine_options *options, cn_engine **out, cn_err
         .context_tokens_max = e->info.context_tokens_max,
         .step_tokens_max = options->step_tokens,
         .step_outputs_max = options->step_tokens + options->slot_count,
+        .step_deltas_max = delta_capacity(e),
     };
     options->backend->ops->kv_info(options->backend, &e->kv);
     e->info.page_bytes = e->kv.page_bytes;

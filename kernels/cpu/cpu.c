@@ -234,7 +234,7 @@ static cn_code cpu_step_submit(cn_backend *backend, const cn_step *step, cn_tick
     CN_ASSERT(step->seq_count > 0 && step->seq_count <= cpu->kv.slot_count);
     CN_ASSERT(step->token_count <= cpu->kv.step_tokens_max);
     CN_ASSERT(step->open_count <= cpu->kv.slot_count && step->copy_count <= cpu->kv.slot_count);
-    CN_ASSERT(step->delta_count <= to->delta_capacity);
+    CN_ASSERT(step->delta_count <= cpu->kv.step_deltas_max);
     to->step = *step;
     to->ticket = ticket;
     for (uint32_t i = 0; i < step->open_count; i++) {

@@ -66,7 +66,7 @@ typedef struct cn_cpu_step {
     cn_step_seq *seqs;
     int32_t *tokens, *targets;           // beside each other; -1: no target
     cn_step_output *outputs;
-    uint32_t delta_capacity, output_count;
+    uint32_t output_count;
     cn_ticket ticket;
     uint64_t busy_ns;
 } cn_cpu_step;

@@ -37,12 +37,10 @@ static bool take_into(void *pointer, cn_cpu *cpu, uint64_t count, uint64_t size)
 static bool open_steps(cn_cpu *cpu)
 {
     const cn_kv_options *kv = &cpu->kv;
-    const uint32_t deltas = 4 * kv->slot_count + 4 * cpu->pages_per_slot + kv->step_tokens_max;
     for (int i = 0; i < CN_CPU_STEPS; i++) {
         cn_cpu_step *s = &cpu->steps[i];
-        s->delta_capacity = deltas;
         if (!take_into(&s->opens, cpu, kv->slot_count, sizeof *s->opens)) return false;
-        if (!take_into(&s->deltas, cpu, deltas, sizeof *s->deltas)) return false;
+        if (!take_into(&s->deltas, cpu, kv->step_deltas_max, sizeof *s->deltas)) return false;
         if (!take_into(&s->copies, cpu, kv->slot_count, sizeof *s->copies)) return false;
         if (!take_into(&s->seqs, cpu, kv->slot_count, sizeof *s->seqs)) return false;
         if (!take_into(&s->tokens, cpu, kv->step_tokens_max, sizeof *s->tokens)) return false;

@@ -75,7 +75,8 @@ static void open_backend(driver *d, const char *path, uint32_t steps)
                               .slot_count = 1,
                               .context_tokens_max = context,
                               .step_tokens_max = CHUNK_TOKENS,
-                              .step_outputs_max = CHUNK_TOKENS + 1};
+                              .step_outputs_max = CHUNK_TOKENS + 1,
+                              .step_deltas_max = d->page_count};
     check(d->ops->kv_create(d->backend, &kv, &err), &err);
 }
 
