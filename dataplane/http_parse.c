@@ -7,7 +7,10 @@
 
 /* How it works. http-parser reports where names and values are; each is terminated once the parser
  * has gone past it, that is when it reports the next one. It must find exactly as many fields as the
- * scan counted: where the two disagree, so might another parser, and the request is refused. */
+ * scan counted: where the two disagree, so might another parser, and the request is refused.
+ *
+ * It is told that no body follows, and what fields mean is decided here: http-parser takes
+ * `Transfer-Encoding-X` for `Transfer-Encoding` and `keep-alive` before a tab for another word. */
 
 typedef struct reader {
     cn_http_request *request;
@@ -17,7 +20,7 @@ typedef struct reader {
     size_t url_len;
     char *name, *value;          // of the newest field
     size_t name_len, value_len;
-    bool complete, keep_alive;
+    bool complete;
 } reader;
 
 static void terminate_field(reader *r)
@@ -67,8 +70,7 @@ static int on_headers_complete(http_parser *parser)
     reader *r = parser->data;
     terminate_field(r);
     r->complete = r->header_count == r->header_max;
-    r->keep_alive = http_should_keep_alive(parser);
-    return 0;
+    return 2;                    // no body: bodies are not its business
 }
 
 static const http_parser_settings settings = {
@@ -84,8 +86,6 @@ static cn_code parser_code(const http_parser *parser, cn_err *err)
     switch (code) {
     case HPE_INVALID_METHOD:
         return cn_err_set(err, CN_E_METHOD, "method: not known");
-    case HPE_INVALID_TRANSFER_ENCODING:
-        return cn_err_set(err, CN_E_ENCODING, "Transfer-Encoding: must be exactly chunked");
     case HPE_UNEXPECTED_CONTENT_LENGTH:
         return cn_err_set(err, CN_E_HTTP, "Content-Length: more than one, or beside "
                                           "Transfer-Encoding; must be one of the two, once");
@@ -99,14 +99,6 @@ static cn_code parser_code(const http_parser *parser, cn_err *err)
 }
 
 // ---- the request target ------------------------------------------------------------------------
-
-static bool percent_ok(const char *text)
-{
-    for (; (text = strchr(text, '%')); text += 3) {
-        if (!isxdigit((unsigned char)text[1]) || !isxdigit((unsigned char)text[2])) return false;
-    }
-    return true;
-}
 
 // uri-host [":" port] (RFC 3986, 3.2.2); empty is allowed, user information is not.
 static bool host_ok(const char *host)
@@ -146,9 +138,6 @@ static cn_code take_target(cn_http_request *request, char *target, char **author
 {
     char *path = target;
     *authority = NULL;
-    if (!percent_ok(target)) {
-        return cn_err_set(err, CN_E_HTTP, "request target: '%%' must be followed by two hex digits");
-    }
     const bool is_options = strcmp(request->method, "OPTIONS") == 0;
     if (*target != '/' && !(is_options && strcmp(target, "*") == 0)) {
         const cn_code code = split_absolute(request, target, authority, &path, err);
@@ -166,8 +155,23 @@ static cn_code take_target(cn_http_request *request, char *target, char **author
 typedef struct fields {
     uint32_t host_count, length_count, encoding_count;
     uint32_t host_at;
+    bool keep_alive, close;      // words of Connection
     const char *length, *encoding;
 } fields;
+
+// Whether a comma-separated list has this word (RFC 9110, 5.6.1), in any case.
+static bool has_word(const char *list, const char *word)
+{
+    const size_t len = strlen(word);
+    while (*list) {
+        list += strspn(list, ", \t");
+        const size_t n = strcspn(list, ", \t");
+        const char *after = list + n + strspn(list + n, " \t");
+        if (n == len && strncasecmp(list, word, len) == 0 && (*after == ',' || !*after)) return true;
+        list += strcspn(list, ",");
+    }
+    return false;
+}
 
 static cn_code take_expect(const char *value, cn_http_framing *framing, cn_err *err)
 {
@@ -192,11 +196,15 @@ static cn_code find_fields(const cn_http_request *request, fields *f, cn_http_fr
         } else if (strcmp(h->name, "transfer-encoding") == 0) {
             f->encoding_count++;
             f->encoding = h->value;
+        } else if (strcmp(h->name, "connection") == 0) {
+            f->keep_alive |= has_word(h->value, "keep-alive");
+            f->close |= has_word(h->value, "close");
         } else if (strcmp(h->name, "expect") == 0) {
             const cn_code code = take_expect(h->value, framing, err);
             if (code) return code;
         }
     }
+    framing->keep_alive = !f->close && (f->keep_alive || !framing->http10);
     return CN_OK;
 }
 
@@ -278,7 +286,6 @@ cn_code cn_http_parse_head(char *head, size_t len, uint32_t header_count, const 
 
     framing->http10 = parser.http_minor == 0;
     framing->is_head = parser.method == HTTP_HEAD;
-    framing->keep_alive = r.keep_alive;
     request->method = http_method_str((enum http_method)parser.method);
     request->headers = headers;
     request->header_count = header_count;

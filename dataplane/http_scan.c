@@ -17,26 +17,28 @@ enum { LEADING, LEADING_END, METHOD, TARGET, VERSION, LINE_END, LINE_START, NAME
 
 enum { LEADING_LINES_MAX = 2, METHOD_BYTES_MAX = 32 };
 
-// Classes of bytes (RFC 9110, 5.6.2; RFC 3986 for targets, where '%' is checked once all is there).
-enum { TOKEN = 1, TARGET_CHAR = 2, VALUE_CHAR = 4 };
+// Classes of bytes (RFC 9110, 5.6.2; RFC 3986 for targets).
+enum { TOKEN = 1, TARGET_CHAR = 2, VALUE_CHAR = 4, HEX = 8 };
 
 #define T TOKEN
 #define U TARGET_CHAR
 #define V VALUE_CHAR
+#define H HEX
 static const uint8_t classes[256] = {
     ['\t'] = V, [' '] = V,
     ['!'] = T | U | V, ['"'] = V, ['#'] = T | V, ['$'] = T | U | V, ['%'] = T | U | V,
     ['&'] = T | U | V, ['\''] = T | U | V, ['('] = U | V, [')'] = U | V, ['*'] = T | U | V,
     ['+'] = T | U | V, [','] = U | V, ['-'] = T | U | V, ['.'] = T | U | V, ['/'] = U | V,
-    ['0' ... '9'] = T | U | V, [':'] = U | V, [';'] = U | V, ['<'] = V, ['='] = U | V, ['>'] = V,
-    ['?'] = U | V, ['@'] = U | V, ['A' ... 'Z'] = T | U | V, ['['] = U | V, ['\\'] = V,
-    [']'] = U | V, ['^'] = T | V, ['_'] = T | U | V, ['`'] = T | V, ['a' ... 'z'] = T | U | V,
-    ['{'] = V, ['|'] = T | V, ['}'] = V, ['~'] = T | U | V,
+    ['0' ... '9'] = T | U | V | H, [':'] = U | V, [';'] = U | V, ['<'] = V, ['='] = U | V, ['>'] = V,
+    ['?'] = U | V, ['@'] = U | V, ['A' ... 'F'] = T | U | V | H, ['G' ... 'Z'] = T | U | V,
+    ['['] = U | V, ['\\'] = V, [']'] = U | V, ['^'] = T | V, ['_'] = T | U | V, ['`'] = T | V,
+    ['a' ... 'f'] = T | U | V | H, ['g' ... 'z'] = T | U | V, ['{'] = V, ['|'] = T | V, ['}'] = V, ['~'] = T | U | V,
     [0x80 ... 0xFF] = V,
 };
 #undef T
 #undef U
 #undef V
+#undef H
 
 void cn_http_scan_init(cn_http_scan *scan) { *scan = (cn_http_scan){.state = LEADING}; }
 
@@ -81,6 +83,10 @@ static cn_code step_request_line(cn_http_scan *scan, const cn_limits *limits, un
         }
         return CN_OK;
     case TARGET:
+        if (scan->hex_left && !(classes[c] & HEX)) {
+            return refuse(err, c, "after '%' in the request target", "two hexadecimal digits");
+        }
+        scan->hex_left = c == '%' ? 2 : scan->hex_left ? scan->hex_left - 1 : 0;
         if (c == ' ' && scan->target_bytes) {
             scan->state = VERSION;
         } else if (c == '\r' || c == '\n') {

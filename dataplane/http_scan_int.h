@@ -17,6 +17,7 @@
 typedef struct cn_http_scan {
     uint8_t state;
     uint8_t matched;             // bytes of "HTTP/1.1" seen; empty lines before the request line
+    uint8_t hex_left;            // digits that must follow a '%' in the target
     bool version_ok;             // 1.0 or 1.1
     bool done;                   // the empty line was seen
     uint32_t bytes;              // of head seen

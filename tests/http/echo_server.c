@@ -42,6 +42,7 @@ typedef struct server {
 } server;
 
 enum { CHUNK_BYTES_MAX = 1 << 20 };
+static const uint64_t DRAIN_NS = 5000000000;
 
 static server the;
 static volatile sig_atomic_t terminated;
@@ -163,28 +164,30 @@ static void feed_streams(void)
     }
 }
 
+static bool take_all(void)
+{
+    cn_http_message m;
+    bool did = false;
+    while (cn_http_next(the.http, &m)) {
+        take(&m);
+        did = true;
+    }
+    return did;
+}
+
 static void *api_main(void *unused)
 {
     (void)unused;
     prctl(PR_SET_NAME, "api");
     while (!atomic_load(&the.stop)) {
-        cn_http_message m;
-        bool did = false;
-        while (cn_http_next(the.http, &m)) {
-            take(&m);
-            did = true;
-        }
+        const bool did = take_all();
         feed_streams();
         cn_http_flush(the.http);
         if (did || (the.stream_count && !the.pace_ns)) continue;
         cn_wake_prepare(&the.api_wake);
-        if (cn_http_next(the.http, &m)) {
-            cn_wake_cancel(&the.api_wake);
-            take(&m);
-            cn_http_flush(the.http);
-        } else {
-            cn_wake_wait(&the.api_wake, the.stream_count ? the.pace_ns : UINT64_MAX);
-        }
+        // What came before prepare was not signalled: look at everything once more.
+        if (atomic_load(&the.stop) || take_all()) cn_wake_cancel(&the.api_wake);
+        else cn_wake_wait(&the.api_wake, the.stream_count ? the.pace_ns : UINT64_MAX);
     }
     return NULL;
 }
@@ -199,8 +202,10 @@ static void serve(void)
     fflush(stdout);
     while (!terminated) cn_http_poll(the.http, UINT64_MAX);
     cn_http_drain(the.http);
-    for (int round = 0; round < 100 && cn_http_connection_count(the.http); round++) {
-        cn_http_poll(the.http, 10000000);
+    const cn_clock clock = cn_clock_system();
+    const uint64_t end_ns = cn_clock_now_ns(&clock) + DRAIN_NS;
+    while (cn_http_connection_count(the.http) && cn_clock_now_ns(&clock) < end_ns) {
+        cn_http_poll(the.http, DRAIN_NS / 100);
     }
     atomic_store(&the.stop, true);
     cn_wake_signal(&the.api_wake);

@@ -100,6 +100,10 @@ static void connections_persist_as_asked(void **state)
         {"GET /x HTTP/1.1\r\nHost: a\r\nConnection: x, CLOSE\r\n\r\n", "Connection: close\r\n", false},
         {"GET /x HTTP/1.0\r\n\r\n", "Connection: close\r\n", false},
         {"GET /x HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", "Connection: keep-alive\r\n", true},
+        {"GET /x HTTP/1.0\r\nConnection: x ,\tkeep-alive\t\r\n\r\n", "Connection: keep-alive\r\n", true},
+        {"GET /x HTTP/1.0\r\nConnection: keep-alive\r\nConnection: close\r\n\r\n",
+         "Connection: close\r\n", false},
+        {"GET /x HTTP/1.1\r\nHost: a\r\nConnection: closed, close x\r\n\r\n", NULL, true},
         {"GET /x HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", NULL, true},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

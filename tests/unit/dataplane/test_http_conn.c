@@ -265,6 +265,35 @@ static void malformed_requests_are_refused(void **state)
     world_close(w);
 }
 
+// Unusual, but RFC 9112 allows it; the first two are where http-parser alone goes wrong.
+static void unusual_requests_are_served(void **state)
+{
+    (void)state;
+    static const char *const requests[] = {
+        LINE "Transfer-Encoding-X: gzip\r\n\r\n",
+        LINE "Connection: keep-alive\t\r\n\r\n",
+        LINE "Content-Length-X: -\r\n\r\n",
+        LINE "Content-Length: 0000\r\n\r\n",
+        LINE "!#$%&'*+-.^_`|~9aZ:\r\n\r\n",
+        LINE "X: \x80\xff\t\"(){}\r\n\r\n",
+        LINE "Upgrade: h2c\r\nConnection: upgrade\r\n\r\n",
+        "GET //a/../b;c=d?&&?%00 HTTP/1.1\r\nHost: a:\r\n\r\n",
+        "GET HTTPS://[::1]:8?x HTTP/1.1\r\nHost:\t%41.b\t\r\n\r\n",
+        "M-SEARCH / HTTP/1.1\r\nHost: a\r\n\r\n",
+        CHUNKED "0000000000000000;;\r\n\r\n",
+    };
+    world *w = world_default();
+    for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
+        sim_client *c = sim_connect();
+        sim_text(c, requests[i]);
+        sim_text(c, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        world_run(w);
+        if (w->request_count != 2 * (i + 1)) fail_msg("row %zu: %s", i, sim_output(c));
+        assert_true(c->finished);
+    }
+    world_close(w);
+}
+
 // A refusal comes after the answers of the requests before it, and nothing after it is looked at.
 static void refusal_keeps_the_order(void **state)
 {
@@ -544,6 +573,7 @@ int main(void)
         cmocka_unit_test(pipeline_in_two_pieces),
         cmocka_unit_test(pipeline_in_small_pieces),
         cmocka_unit_test(malformed_requests_are_refused),
+        cmocka_unit_test(unusual_requests_are_served),
         cmocka_unit_test(refusal_keeps_the_order),
         cmocka_unit_test(refused_head_has_no_body),
         cmocka_unit_test(uri_limit),
