@@ -8,13 +8,13 @@
 #include "base/arena.h"
 #include "model/checkpoint_text.h"
 #include "model/checkpoint_weights.h"
-#include "model/config.h"
+#include "model/model_config.h"
 #include "model/generation.h"
 #include "model/json_file.h"
 
 struct cn_checkpoint {
     cn_arena arena;              // frequencies, layers, template and tokens
-    cn_config config;
+    cn_model_config config;
     cn_generation_defaults generation;
     cn_checkpoint_text text;
     cn_checkpoint_weights *weights;      // NULL after drop_weights
@@ -44,7 +44,7 @@ static cn_code read_configuration(cn_checkpoint *checkpoint, const char *directo
     }
     if (code != CN_OK) return code;
     const cn_json_object root = cn_json_file_root(&file);
-    code = cn_config_read(&root, &checkpoint->arena, &checkpoint->config, err);
+    code = cn_model_config_read(&root, &checkpoint->arena, &checkpoint->config, err);
     if (code == CN_OK) {
         code =
             cn_generation_read(directory, &root, &checkpoint->config, &checkpoint->generation, err);

@@ -126,7 +126,7 @@ static const cn_safetensors_tensor *find_tensor(cn_checkpoint_weights *weights, 
     return at ? cn_safetensors_find(at->file, name) : NULL;
 }
 
-static cn_code refuse_missing(cn_checkpoint_weights *weights, const cn_config *config,
+static cn_code refuse_missing(cn_checkpoint_weights *weights, const cn_model_config *config,
                               const char *name, cn_err *err)
 {
     const shard *at = shard_of(weights, name);
@@ -206,7 +206,7 @@ static cn_code align_data(cn_checkpoint_weights *weights, const char *file,
     return CN_OK;
 }
 
-static cn_code take(cn_checkpoint_weights *weights, const cn_config *config,
+static cn_code take(cn_checkpoint_weights *weights, const cn_model_config *config,
                     const cn_family_tensor *rule, const char *name, cn_tensor *out, cn_err *err)
 {
     const cn_safetensors_tensor *tensor = find_tensor(weights, name);
@@ -235,8 +235,8 @@ static cn_code take(cn_checkpoint_weights *weights, const cn_config *config,
 
 // ---- all of them
 
-static cn_code bind_layer(cn_checkpoint_weights *weights, const cn_config *config, uint32_t index,
-                          cn_layer_weights *layer, cn_err *err)
+static cn_code bind_layer(cn_checkpoint_weights *weights, const cn_model_config *config,
+                          uint32_t index, cn_layer_weights *layer, cn_err *err)
 {
     const cn_family *family = config->family;
     for (uint32_t i = 0; i < family->layer_tensor_count; i++) {
@@ -258,9 +258,9 @@ static bool same_bytes(const cn_tensor *a, const cn_tensor *b)
     return a->data == b->data || memcmp(a->data, b->data, bytes) == 0;
 }
 
-/* A tied checkpoint leaves out the head, or (rarely) the embedding, or holds both, equal. Where they
+/* A tied checkpoint leaves out the head, or (rarely) the embedding, or has both, equal. Where they
  * differ, its configuration is wrong and its tensors are right: so transformers decides, too. */
-static cn_code bind_model(cn_checkpoint_weights *weights, cn_config *config, cn_err *err)
+static cn_code bind_model(cn_checkpoint_weights *weights, cn_model_config *config, cn_err *err)
 {
     const cn_family *family = config->family;
     cn_model_spec *spec = &config->spec;
@@ -282,7 +282,7 @@ static cn_code bind_model(cn_checkpoint_weights *weights, cn_config *config, cn_
     return CN_OK;
 }
 
-static cn_code bind_layers(cn_checkpoint_weights *weights, cn_config *config, cn_arena *arena,
+static cn_code bind_layers(cn_checkpoint_weights *weights, cn_model_config *config, cn_arena *arena,
                            cn_err *err)
 {
     const uint32_t count = config->spec.layer_count;
@@ -302,7 +302,7 @@ static bool ends_with(const char *text, const char *suffix)
     return text_len >= suffix_len && strcmp(text + text_len - suffix_len, suffix) == 0;
 }
 
-static cn_code refuse_rest(cn_checkpoint_weights *weights, const cn_config *config,
+static cn_code refuse_rest(cn_checkpoint_weights *weights, const cn_model_config *config,
                            const shard *at, cn_err *err)
 {
     for (uint32_t i = 0; i < cn_safetensors_count(at->file); i++) {
@@ -324,7 +324,7 @@ static cn_code refuse_rest(cn_checkpoint_weights *weights, const cn_config *conf
     return CN_OK;
 }
 
-cn_code cn_checkpoint_weights_open(const char *directory, cn_config *config, cn_arena *arena,
+cn_code cn_checkpoint_weights_open(const char *directory, cn_model_config *config, cn_arena *arena,
                                    cn_checkpoint_weights **out, cn_err *err)
 {
     *out = NULL;

@@ -11,7 +11,7 @@
 
 #include "base/arena.h"
 #include "base/err.h"
-#include "model/config.h"
+#include "model/model_config.h"
 
 enum { CN_CHECKPOINT_SHARDS_MAX = 4096 };
 
@@ -21,7 +21,7 @@ typedef struct cn_checkpoint_weights cn_checkpoint_weights;
  * tensors and layers of `config->spec` at them; the layers are in `arena`. The caller owns *out
  * until close, which ends the tensors' data.
  * Errors: CN_E_IO, CN_E_FORMAT, CN_E_UNSUPPORTED, CN_E_MEMORY. */
-cn_code cn_checkpoint_weights_open(const char *directory, cn_config *config, cn_arena *arena,
+cn_code cn_checkpoint_weights_open(const char *directory, cn_model_config *config, cn_arena *arena,
                                    cn_checkpoint_weights **out, cn_err *err);
 void cn_checkpoint_weights_close(cn_checkpoint_weights *weights);
 

@@ -25,7 +25,7 @@ static cn_code read_id(const cn_json_object *from, const char *field, const json
     return CN_OK;
 }
 
-static cn_code read_eos(const cn_json_object *from, const cn_config *config,
+static cn_code read_eos(const cn_json_object *from, const cn_model_config *config,
                         cn_generation_defaults *out, cn_err *err)
 {
     static const char field[] = "eos_token_id";
@@ -54,7 +54,7 @@ static cn_code read_eos(const cn_json_object *from, const cn_config *config,
     return CN_OK;
 }
 
-static cn_code read_bos(const cn_json_object *from, const cn_config *config,
+static cn_code read_bos(const cn_json_object *from, const cn_model_config *config,
                         cn_generation_defaults *out, cn_err *err)
 {
     static const char field[] = "bos_token_id";
@@ -90,8 +90,8 @@ static cn_code read_sampling(const cn_json_object *own, const cn_json_object *co
         *numbers[i].value = (float)number;
     }
     bool sample = true;
-    cn_code code = cn_json_file_u32(holder(own, config, "top_k"), "top_k", 0, CN_CONFIG_VOCAB_MAX,
-                                    &out->top_k, err);
+    cn_code code = cn_json_file_u32(holder(own, config, "top_k"), "top_k", 0,
+                                    CN_MODEL_CONFIG_VOCAB_MAX, &out->top_k, err);
     if (code == CN_OK) {
         code = cn_json_file_bool(holder(own, config, "do_sample"), "do_sample", &sample, err);
     }
@@ -100,7 +100,7 @@ static cn_code read_sampling(const cn_json_object *own, const cn_json_object *co
 }
 
 cn_code cn_generation_read(const char *directory, const cn_json_object *config_file,
-                           const cn_config *config, cn_generation_defaults *out, cn_err *err)
+                           const cn_model_config *config, cn_generation_defaults *out, cn_err *err)
 {
     cn_json_file file;
     *out = (cn_generation_defaults){

@@ -8,10 +8,10 @@
 
 #include "base/err.h"
 #include "model/checkpoint.h"
-#include "model/config.h"
+#include "model/model_config.h"
 #include "model/json_file.h"
 
 /* Reads `directory`/generation_config.json, which may be missing; `config_file` is the root of
  * config.json and `config` what was read from it. Errors: CN_E_FORMAT, CN_E_IO, CN_E_MEMORY. */
 cn_code cn_generation_read(const char *directory, const cn_json_object *config_file,
-                           const cn_config *config, cn_generation_defaults *out, cn_err *err);
+                           const cn_model_config *config, cn_generation_defaults *out, cn_err *err);

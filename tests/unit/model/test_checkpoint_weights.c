@@ -22,9 +22,9 @@ static const test_tensor llama[] = {
 enum { LLAMA_TENSORS = sizeof llama / sizeof llama[0], LIST_MAX = LLAMA_TENSORS + 4 };
 enum { PARAMETERS = 20 + 4 + 32 + 16 + 16 + 32 + 4 + 24 + 24 + 24 + 4 + 20 };
 
-static cn_config config_of(const char *family, bool tied)
+static cn_model_config config_of(const char *family, bool tied)
 {
-    return (cn_config){.family = cn_family_find(NULL, family),
+    return (cn_model_config){.family = cn_family_find(NULL, family),
                        .tied = tied,
                        .spec = {.layer_count = 1, .dim = 4, .head_count = 2, .kv_head_count = 1,
                                 .head_dim = 4, .mlp_dim = 6, .vocab_count = 5}};
@@ -48,12 +48,12 @@ static void list_with(const test_tensor *changed, test_tensor out[LIST_MAX])
 typedef struct opened {
     cn_code code;
     cn_err err;
-    cn_config config;
+    cn_model_config config;
     cn_arena arena;
     cn_checkpoint_weights *weights;
 } opened;
 
-static opened open_weights(const test_files *files, cn_config config)
+static opened open_weights(const test_files *files, cn_model_config config)
 {
     opened result = {.config = config};
     cn_arena_init(&result.arena, 1 << 20);
@@ -68,7 +68,7 @@ static void close_weights(opened *result)
     cn_arena_close(&result->arena);
 }
 
-static void refuses(const test_files *files, cn_config config, cn_code code, const char *text)
+static void refuses(const test_files *files, cn_model_config config, cn_code code, const char *text)
 {
     opened result = open_weights(files, config);
     assert_int_equal(result.code, code);
@@ -330,7 +330,7 @@ static void shards_are_one_checkpoint(void **state)
 static void bad_shards_are_refused(void **state)
 {
     (void)state;
-    const cn_config config = config_of("llama", false);
+    const cn_model_config config = config_of("llama", false);
     const test_files files = test_files_open();
     char text[512];
     snprintf(text, sizeof text,

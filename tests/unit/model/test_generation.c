@@ -11,7 +11,8 @@ static cn_code read_defaults(const char *family, const char *config, const char 
     json_t *root = json_loads(config, 0, NULL);
     assert_non_null(root);
     const cn_json_object file = {.value = root, .file = "config.json"};
-    const cn_config parsed = {.family = cn_family_find(NULL, family), .spec = {.vocab_count = 100}};
+    const cn_model_config parsed = {.family = cn_family_find(NULL, family),
+                                    .spec = {.vocab_count = 100}};
     if (own) test_files_write_text(&files, "generation_config.json", own);
     const cn_code code = cn_generation_read(files.directory, &file, &parsed, out, err);
     json_decref(root);

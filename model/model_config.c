@@ -1,4 +1,4 @@
-#include "model/config.h"
+#include "model/model_config.h"
 
 #include <string.h>
 
@@ -52,15 +52,17 @@ static cn_code read_sizes(const cn_json_object *file, const cn_family_defaults *
         uint32_t *value;
         uint32_t initial, max;
     } sizes[] = {
-        {"vocab_size", &spec->vocab_count, defaults->vocab_count, CN_CONFIG_VOCAB_MAX},
-        {"hidden_size", &spec->dim, defaults->dim, CN_CONFIG_DIM_MAX},
-        {"intermediate_size", &spec->mlp_dim, defaults->mlp_dim, CN_CONFIG_MLP_MAX},
-        {"num_hidden_layers", &spec->layer_count, defaults->layer_count, CN_CONFIG_LAYERS_MAX},
-        {"num_attention_heads", &spec->head_count, defaults->head_count, CN_CONFIG_HEADS_MAX},
-        {"num_key_value_heads", &spec->kv_head_count, defaults->kv_head_count, CN_CONFIG_HEADS_MAX},
-        {"head_dim", &spec->head_dim, defaults->head_dim, CN_CONFIG_HEAD_DIM_MAX},
+        {"vocab_size", &spec->vocab_count, defaults->vocab_count, CN_MODEL_CONFIG_VOCAB_MAX},
+        {"hidden_size", &spec->dim, defaults->dim, CN_MODEL_CONFIG_DIM_MAX},
+        {"intermediate_size", &spec->mlp_dim, defaults->mlp_dim, CN_MODEL_CONFIG_MLP_MAX},
+        {"num_hidden_layers", &spec->layer_count, defaults->layer_count,
+         CN_MODEL_CONFIG_LAYERS_MAX},
+        {"num_attention_heads", &spec->head_count, defaults->head_count, CN_MODEL_CONFIG_HEADS_MAX},
+        {"num_key_value_heads", &spec->kv_head_count, defaults->kv_head_count,
+         CN_MODEL_CONFIG_HEADS_MAX},
+        {"head_dim", &spec->head_dim, defaults->head_dim, CN_MODEL_CONFIG_HEAD_DIM_MAX},
         {"max_position_embeddings", &spec->context_tokens_max, defaults->context_tokens,
-         CN_CONFIG_CONTEXT_MAX},
+         CN_MODEL_CONFIG_CONTEXT_MAX},
     };
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         *sizes[i].value = sizes[i].initial;
@@ -87,9 +89,9 @@ static cn_code settle_heads(const cn_json_object *file, cn_model_spec *spec, cn_
                           "where head_dim is missing", file->file, spec->dim, spec->head_count);
     }
     if (spec->head_dim == 0) spec->head_dim = spec->dim / spec->head_count;
-    if (spec->head_dim % 2 != 0 || spec->head_dim > CN_CONFIG_HEAD_DIM_MAX) {
+    if (spec->head_dim % 2 != 0 || spec->head_dim > CN_MODEL_CONFIG_HEAD_DIM_MAX) {
         return cn_err_set(err, CN_E_FORMAT, "%s: head_dim: %u; must be even and at most %d",
-                          file->file, spec->head_dim, CN_CONFIG_HEAD_DIM_MAX);
+                          file->file, spec->head_dim, CN_MODEL_CONFIG_HEAD_DIM_MAX);
     }
     return CN_OK;
 }
@@ -190,9 +192,10 @@ static cn_code read_rope(const cn_json_object *file, cn_arena *arena, cn_model_s
     return CN_OK;
 }
 
-cn_code cn_config_read(const cn_json_object *file, cn_arena *arena, cn_config *out, cn_err *err)
+cn_code cn_model_config_read(const cn_json_object *file, cn_arena *arena, cn_model_config *out,
+                             cn_err *err)
 {
-    *out = (cn_config){0};
+    *out = (cn_model_config){0};
     cn_model_spec *spec = &out->spec;
     cn_code code = find_family(file, &out->family, err);
     if (code == CN_OK) code = check_arithmetic(file, err);

@@ -1,4 +1,4 @@
-/* model/config.h: config.json, as the numbers of a model.
+/* model/model_config.h: config.json, as the numbers of a model.
  * Field names and defaults are those of transformers 5, and the older spellings that published
  * checkpoints still have. What would make the arithmetic another one (biases, another activation,
  * quantised weights, sliding windows) is refused by name. `dtype` (once torch_dtype) is not read: a
@@ -17,20 +17,21 @@
 #include "model/json_file.h"
 
 enum {
-    CN_CONFIG_LAYERS_MAX = 1024,
-    CN_CONFIG_DIM_MAX = 1 << 20,
-    CN_CONFIG_MLP_MAX = 1 << 22,
-    CN_CONFIG_HEADS_MAX = 4096,
-    CN_CONFIG_HEAD_DIM_MAX = 4096,
-    CN_CONFIG_VOCAB_MAX = 1 << 22,
-    CN_CONFIG_CONTEXT_MAX = 1 << 26
+    CN_MODEL_CONFIG_LAYERS_MAX = 1024,
+    CN_MODEL_CONFIG_DIM_MAX = 1 << 20,
+    CN_MODEL_CONFIG_MLP_MAX = 1 << 22,
+    CN_MODEL_CONFIG_HEADS_MAX = 4096,
+    CN_MODEL_CONFIG_HEAD_DIM_MAX = 4096,
+    CN_MODEL_CONFIG_VOCAB_MAX = 1 << 22,
+    CN_MODEL_CONFIG_CONTEXT_MAX = 1 << 26
 };
 
-typedef struct cn_config {
+typedef struct cn_model_config {
     const cn_family *family;
     bool tied;                   // the head is the embedding
     cn_model_spec spec;          // numbers and rope; its tensors are absent
-} cn_config;
+} cn_model_config;
 
 /* Reads the root of config.json. Errors: CN_E_FORMAT, CN_E_UNSUPPORTED, CN_E_MEMORY. */
-cn_code cn_config_read(const cn_json_object *file, cn_arena *arena, cn_config *out, cn_err *err);
+cn_code cn_model_config_read(const cn_json_object *file, cn_arena *arena, cn_model_config *out,
+                             cn_err *err);

@@ -5,18 +5,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/config.h"
+#include "model/model_config.h"
 #include "tests/unit/test_rng.h"
 
 #define SERVED "LlamaForCausalLM, MistralForCausalLM, Qwen3ForCausalLM"
 
-static cn_code read_json(json_t *root, cn_arena *arena, cn_config *out, cn_err *err)
+static cn_code read_json(json_t *root, cn_arena *arena, cn_model_config *out, cn_err *err)
 {
     const cn_json_object object = {.value = root, .file = "config.json"};
-    return cn_config_read(&object, arena, out, err);
+    return cn_model_config_read(&object, arena, out, err);
 }
 
-static cn_code read_config(const char *text, cn_config *out, cn_err *err)
+static cn_code read_config(const char *text, cn_model_config *out, cn_err *err)
 {
     cn_arena arena;
     cn_arena_init(&arena, 1 << 20);
@@ -52,7 +52,7 @@ static void missing_fields_are_those_of_transformers(void **state)
          {151936, 4096, 22016, 32, 16, 16, 128, 32768}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        cn_config config;
+        cn_model_config config;
         assert_int_equal(read_config(cases[i].text, &config, NULL), CN_OK);
         assert_sizes(&config.spec, cases[i].want);
         assert_true(config.spec.norm_eps == 1e-6f);
@@ -136,7 +136,7 @@ static void published_configurations_are_read(void **state)
          false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        cn_config config;
+        cn_model_config config;
         cn_err err = {0};
         if (read_config(cases[i].text, &config, &err) != CN_OK) fail_msg("%s", err.text);
         assert_sizes(&config.spec, cases[i].want);
@@ -211,7 +211,7 @@ static void bad_fields_are_refused(void **state)
          "model_type: \"llama\"; must be \"qwen3\", as architectures says Qwen3ForCausalLM"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        cn_config config;
+        cn_model_config config;
         cn_err err = {0};
         char text[512];
         snprintf(text, sizeof text, "{\"model_type\": \"llama\", %s}", cases[i].fields);
@@ -252,7 +252,7 @@ static void bad_families_and_windows_are_refused(void **state)
          "layer_types: \"full_attention\"; must have one string for each of the 32 layers"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        cn_config config;
+        cn_model_config config;
         cn_err err = {0};
         char text[512];
         assert_int_equal(read_config(cases[i].text, &config, &err), cases[i].code);
@@ -277,13 +277,13 @@ static void damaged_configurations_are_refused_or_bounded(void **state)
     static const char alphabet[] = "0123456789-.eE\"\\[]{},: nul";
     const char *rounds_text = getenv("CN_FUZZ_ROUNDS");
     const long rounds = rounds_text ? strtol(rounds_text, NULL, 10) : 20000;
-    test_rng rng = test_rng_open("config");
+    test_rng rng = test_rng_open("model_config");
     long parsed = 0;
     cn_arena arena;
     cn_arena_init(&arena, 1 << 20);
     for (long round = 0; round < rounds; round++) {
         char text[sizeof good];
-        cn_config config;
+        cn_model_config config;
         cn_err err = {0};
         memcpy(text, good, sizeof good);
         for (uint32_t n = test_rng_below(&rng, 3) + 1; n > 0; n--) {
@@ -301,8 +301,8 @@ static void damaged_configurations_are_refused_or_bounded(void **state)
             assert_memory_equal(err.text, "config.json: ", 13);
         } else {
             const cn_model_spec *spec = &config.spec;
-            assert_in_range(spec->dim, 1, CN_CONFIG_DIM_MAX);
-            assert_in_range(spec->head_dim, 2, CN_CONFIG_HEAD_DIM_MAX);
+            assert_in_range(spec->dim, 1, CN_MODEL_CONFIG_DIM_MAX);
+            assert_in_range(spec->head_dim, 2, CN_MODEL_CONFIG_HEAD_DIM_MAX);
             assert_int_equal(spec->head_count % spec->kv_head_count, 0);
             for (uint32_t i = 0; i < spec->head_dim / 2; i++) {
                 assert_true(isfinite(spec->rope_inv_freq[i]) && spec->rope_inv_freq[i] >= 0);
