@@ -9,15 +9,15 @@
 #include "dataplane/logprobs.h"
 #include "dataplane/sse.h"
 
-/* How it works. A choice runs until the engine says that it has finished, or a stop string is found.
- * In the second case the engine is asked to end it, and whatever it still says of it is dropped; the
- * reply does not wait for that. So reply and generations end independently, and the answer when both
- * have.
+/* How it works. A choice runs until the engine says that it has finished, or a stop string is
+ * found. In the second case the engine is asked to end it, and whatever it still says of it is
+ * dropped; the reply does not wait for that. So reply and generations end independently, and the
+ * answer when both have.
  *
  *   token ──detokenizer──▶ whole characters ──stop strings──▶ certain text ──▶ frame or body
  *
- * Logprobs belong to the token, not to its text: in a stream they leave with the frame after it, even
- * if its text is held back because it may be the beginning of a stop string. */
+ * Logprobs belong to the token, not to its text: in a stream they leave with the frame after it,
+ * even if its text is held back because it may be the beginning of a stop string. */
 
 enum { NO_STOP = CN_STOP_STRING_NONE };
 
@@ -66,8 +66,8 @@ static cn_sampling sampling_of(const cn_answer *a)
     };
 }
 
-/* How many tokens an answer may have: what was asked for, which must fit; otherwise a completion has
- * 16, as at OpenAI, and a chat what the context window holds. */
+/* How many tokens an answer may have: what was asked for, which must fit; otherwise a completion
+ * has 16, as at OpenAI, and a chat what the context window holds. */
 static cn_code tokens_max_of(cn_answer *a, uint32_t prompt_count, uint32_t *out, cn_err *err)
 {
     const uint64_t window = a->api->engine.context_tokens_max;
@@ -97,7 +97,8 @@ static cn_code fill_prompt(cn_answer *a, const cn_answer_input *input, const uin
         .sampling = sampling_of(a),
         .choice_count = n,
         .tokens_max = tokens_max,
-        .tokens_min = a->params.min_tokens < tokens_max ? (uint32_t)a->params.min_tokens : tokens_max,
+        .tokens_min =
+            a->params.min_tokens < tokens_max ? (uint32_t)a->params.min_tokens : tokens_max,
         .stop_ids = a->end_ids,
         .stop_count = a->end_id_count,
         .prompt_logprobs = a->params.echo && cn_answer_body_wants_logprobs(a),
@@ -414,7 +415,8 @@ static void take_finish(cn_answer *a, cn_answer_choice *c, const cn_event *event
         cn_err_set(&err, CN_E_DRAINING, "the server is shutting down and ended this answer");
         break;
     case CN_FINISH_ERROR:
-        cn_err_set(&err, event->code, "the answer ended early: %s", cn_err_info(event->code)->meaning);
+        cn_err_set(&err, event->code, "the answer ended early: %s",
+                   cn_err_info(event->code)->meaning);
         break;
     }
     cn_answer_fail(a, &err);

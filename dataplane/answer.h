@@ -5,8 +5,8 @@
  * (dataplane/sse.h) or as one body (dataplane/answer_body.h).
  *
  * Threads: api only.
- * Memory:  an answer is in the api's pool; what belongs to it in the request's arena, but for text and
- *          logprobs that grow, which are buffers. A token of a stream allocates nothing. */
+ * Memory:  an answer is in the api's pool; what belongs to it is in the request's arena, but for
+ *          text and logprobs, which are buffers. A token of a stream allocates nothing. */
 #pragma once
 
 #include <stdbool.h>
@@ -107,7 +107,7 @@ void cn_answer_event(const cn_event *event);
 void cn_answer_fail(cn_answer *answer, const cn_err *err);
 /* The client has gone. */
 void cn_answer_gone(cn_answer *answer);
-/* The engine has taken what it can; asks again for what its ring did not take. False if some is left. */
+/* Asks the engine again for the cancels that its ring did not take; false if some are left. */
 bool cn_answer_retry_cancel(cn_answer *answer);
 /* Frees the buffers; the answer must not be in the engine. */
 void cn_answer_close(cn_answer *answer);

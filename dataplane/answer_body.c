@@ -23,7 +23,8 @@ bool cn_answer_body_head(cn_answer *answer)
     cn_buf_add_text(&head, ",\"model\":");
     cn_buf_add_json(&head, model, strlen(model));
     cn_buf_add_text(&head, ",\"system_fingerprint\":\"cairn-" CN_VERSION "\",\"choices\":[");
-    answer->head = head.overflowed ? NULL : cn_arena_copy(&answer->request->arena, head.data, head.len);
+    answer->head =
+        head.overflowed ? NULL : cn_arena_copy(&answer->request->arena, head.data, head.len);
     answer->head_len = (uint32_t)head.len;
     cn_buf_close(&head);
     return answer->head != NULL;

@@ -12,13 +12,13 @@
  *   events of the engine ──▶ text of answers ─┐
  *   requests, clients gone ──▶ new answers ───┴─▶ todo: what there is to send or to cancel ──▶ net
  *
- * Every answer that changed is in the todo list once, so all its frames of a round leave in one send.
- * What a full ring did not take stays in the list for the next round.
+ * Every answer that changed is in the todo list once, so all its frames of a round leave in one
+ * send. What a full ring did not take stays in the list for the next round.
  *
- * Answers come from a pool with more places than there are exchanges: an answer whose client has gone
- * keeps its place until the engine has given its generations back, while the connection's next request
- * may be here already. If all places are taken, no new message is looked at; the engine frees some
- * within a step. */
+ * Answers come from a pool with more places than there are exchanges: an answer whose client has
+ * gone keeps its place until the engine has given its generations back, while the connection's next
+ * request may be here already. If all places are taken, no new message is looked at; the engine
+ * frees some within a step. */
 
 enum {
     MESSAGES_PER_ROUND = 16,     // a prompt may take milliseconds; tokens do not wait for many
@@ -40,6 +40,12 @@ static cn_code open_memory(cn_api *api)
     return cn_prompt_guard_open(api->options.tokenizer, &api->guard);
 }
 
+static cn_code open_auth(cn_api *api, cn_err *err)
+{
+    const cn_api_options *o = &api->options;
+    return cn_auth_open(o->api_keys, o->api_key_count, &o->random, &api->auth, err);
+}
+
 cn_code cn_api_open(const cn_api_options *options, cn_api **out, cn_err *err)
 {
     cn_api *api = calloc(1, sizeof *api);
@@ -50,8 +56,7 @@ cn_code cn_api_open(const cn_api_options *options, cn_api **out, cn_err *err)
     cn_engine_info_get(options->engine, &api->engine);
     cn_code code = open_memory(api);
     if (code != CN_OK) cn_err_set(err, code, "api: no memory for its answers");
-    else code = cn_auth_open(options->api_keys, options->api_key_count, &options->random, &api->auth,
-                             err);
+    else code = open_auth(api, err);
     if (code != CN_OK) {
         cn_api_close(api);
         return code;

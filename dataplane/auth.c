@@ -17,8 +17,8 @@ static cn_code check_key(const char *key, uint32_t index, cn_err *err)
 {
     const size_t len = strlen(key);
     if (len == 0 || len > CN_AUTH_KEY_BYTES_MAX) {
-        return cn_err_set(err, CN_E_INVALID, "API key %u: %zu bytes; must be 1 to %d", index + 1, len,
-                          CN_AUTH_KEY_BYTES_MAX);
+        return cn_err_set(err, CN_E_INVALID, "API key %u: %zu bytes; must be 1 to %d", index + 1,
+                          len, CN_AUTH_KEY_BYTES_MAX);
     }
     for (size_t i = 0; i < len; i++) {
         if (key[i] > 0x20 && key[i] < 0x7F) continue;
@@ -35,8 +35,8 @@ static void hash(const cn_auth *auth, const char *key, size_t len, uint8_t out[H
                        sizeof auth->secret);
 }
 
-cn_code cn_auth_open(const char *const *keys, uint32_t count, const cn_random *random, cn_auth **out,
-                     cn_err *err)
+cn_code cn_auth_open(const char *const *keys, uint32_t count, const cn_random *random,
+                     cn_auth **out, cn_err *err)
 {
     *out = NULL;
     for (uint32_t i = 0; i < count; i++) {

@@ -9,10 +9,10 @@
 /* How it works. Templates are written against what transformers gives them, so messages are brought
  * into that form, as other servers do it:
  *   - content as a list of text parts becomes one string, joined by line breaks, unless the template
- *     itself goes through the parts;
+ *     goes through the parts itself;
  *   - content that is null or missing becomes "", except beside tool_calls;
  *   - arguments of tool calls, which OpenAI writes as a string of JSON, become the object.
- * Nothing else is touched: names, ids and members that we do not know reach the template as they came. */
+ * Nothing else is touched: names, ids and unknown members reach the template as they came. */
 
 enum { TEXT_BYTES_KEPT = 1048576 };
 
@@ -87,8 +87,8 @@ static cn_code check_part(const json_t *part, uint32_t index, uint32_t part_inde
     const place at = place_of("messages[%u].content[%u]", index, part_index);
     const json_t *type = cn_json_body_get(part, "type");
     if (!json_is_object(part) || !json_is_string(type)) {
-        return cn_err_set_param(err, CN_E_INVALID, at.text, "%s: must be an object with a type and a "
-                                "text", at.text);
+        return cn_err_set_param(err, CN_E_INVALID, at.text,
+                                "%s: must be an object with a type and a text", at.text);
     }
     if (strcmp(json_string_value(type), "text") != 0) {
         return cn_err_set_param(err, CN_E_UNSUPPORTED, at.text, "%s.type: \"%.32s\"; Cairn reads "
@@ -184,20 +184,21 @@ static cn_code shape_messages(const cn_chat *chat, json_t *messages, cn_err *err
     size_t i;
     json_t *message;
     if (!json_is_array(messages) || json_array_size(messages) == 0) {
-        return cn_err_set_param(err, CN_E_INVALID, "messages", "messages: %s; must be a list with at "
-                                "least 1 message", json_is_array(messages)
-                                ? "an empty list" : cn_json_body_kind(messages));
+        return cn_err_set_param(err, CN_E_INVALID, "messages",
+                                "messages: %s; must be a list with at least 1 message",
+                                json_is_array(messages) ? "an empty list"
+                                                        : cn_json_body_kind(messages));
     }
     if (json_array_size(messages) > chat->limits->messages) {
-        return cn_err_set_param(err, CN_E_LIMIT, "messages", "messages: %zu; must be at most %" PRIu64
-                                " (limit messages)", json_array_size(messages),
-                                chat->limits->messages);
+        return cn_err_set_param(err, CN_E_LIMIT, "messages",
+                                "messages: %zu; must be at most %" PRIu64 " (limit messages)",
+                                json_array_size(messages), chat->limits->messages);
     }
     json_array_foreach(messages, i, message) {
         const place at = place_of("messages[%u]", (uint32_t)i, 0);
         if (!json_is_object(message)) {
-            return cn_err_set_param(err, CN_E_INVALID, at.text, "%s: %s; must be an object", at.text,
-                                    cn_json_body_kind(message));
+            return cn_err_set_param(err, CN_E_INVALID, at.text, "%s: %s; must be an object",
+                                    at.text, cn_json_body_kind(message));
         }
         cn_code code = check_role(message, (uint32_t)i, err);
         if (code == CN_OK) code = shape_content(chat, message, (uint32_t)i, err);
@@ -325,8 +326,8 @@ cn_code cn_chat_render(cn_chat *chat, json_t *body, const cn_params *params, cn_
     extras with;
     json_t *messages = cn_json_body_get(body, "messages");
     if (!chat->chat_template) {
-        return cn_err_set_param(err, CN_E_UNSUPPORTED, "messages", "messages: this model has no chat "
-                                "template; use /v1/completions");
+        return cn_err_set_param(err, CN_E_UNSUPPORTED, "messages",
+                                "messages: this model has no chat template; use /v1/completions");
     }
     cn_code code = shape_messages(chat, messages, err);
     if (code == CN_OK) code = read_extras(body, &with, err);

@@ -1,6 +1,6 @@
 /* dataplane/chat.h: messages to a prompt, through the model's chat template.
- * Messages are checked, brought into the form that templates are written for, rendered and tokenized;
- * what a client writes stays ordinary text (dataplane/prompt_guard.h).
+ * Messages are checked, brought into the form that templates are written for, rendered and
+ * tokenized; what a client writes stays ordinary text (dataplane/prompt_guard.h).
  *
  * Threads: one per renderer.
  * Memory:  tokens in the caller's arena; the rendered text in a buffer that is used again. */

@@ -64,8 +64,8 @@ static cn_code read_ids(cn_answer *answer, const json_t *value, const char *name
     const uint32_t vocab_count = cn_checkpoint_spec(answer->api->options.checkpoint)->vocab_count;
     int32_t *ids;
     uint32_t count;
-    const cn_code code = cn_params_token_ids(value, name, vocab_count, &answer->request->arena, &ids,
-                                             &count, err);
+    const cn_code code =
+        cn_params_token_ids(value, name, vocab_count, &answer->request->arena, &ids, &count, err);
     if (code != CN_OK) return code;
     if (count == 0) return no_tokens(name, err);
     *out = (cn_answer_input){.ids = ids, .count = count};

@@ -32,8 +32,8 @@ cn_code cn_generate_context_error(cn_answer *answer, uint64_t prompt_tokens, int
     answer->error_prompt_tokens = prompt_tokens;
     if (prompt_tokens >= window) {
         return cn_err_set_param(err, CN_E_CONTEXT, answer->is_chat ? "messages" : "prompt",
-                                "the prompt has %" PRIu64 " tokens; the context window holds %u for "
-                                "prompt and answer", prompt_tokens, window);
+                                "the prompt has %" PRIu64 " tokens; the context window holds %u "
+                                "for prompt and answer", prompt_tokens, window);
     }
     return cn_err_set_param(err, CN_E_CONTEXT, "max_tokens",
                             "max_tokens: %" PRId64 ", and the prompt has %" PRIu64 " tokens; the "
@@ -51,7 +51,8 @@ static cn_code check_model(const cn_answer *answer, const json_t *body, cn_err *
                                 cn_json_body_kind(model));
     }
     if (strcmp(json_string_value(model), name) == 0) return CN_OK;
-    return cn_err_set_param(err, CN_E_MODEL, "model", "model: \"%.128s\"; this server has \"%.128s\"",
+    return cn_err_set_param(err, CN_E_MODEL, "model",
+                            "model: \"%.128s\"; this server has \"%.128s\"",
                             json_string_value(model), name);
 }
 
@@ -92,11 +93,13 @@ static cn_code chat_input(cn_answer *answer, json_t *body, cn_answer_input *out,
     cn_code code = cn_chat_render(&api->chat, body, &answer->params, arena, err);
     if (code != CN_OK) return code;
     code = cn_chat_encode(&api->chat, &answer->params, tokens_max, arena, &tokens, err);
-    if (code == CN_E_LIMIT) return cn_generate_context_error(answer, (uint64_t)tokens_max + 1, -1, err);
+    if (code == CN_E_LIMIT) {
+        return cn_generate_context_error(answer, (uint64_t)tokens_max + 1, -1, err);
+    }
     if (code != CN_OK) return code;
     if (tokens.count == 0) {
         return cn_err_set_param(err, CN_E_INVALID, "messages",
-                                "messages: the rendered prompt has no tokens; must have at least 1");
+                                "messages: the rendered prompt has no tokens; must have some");
     }
     *out = (cn_answer_input){.ids = tokens.ids, .count = tokens.count};
     return CN_OK;

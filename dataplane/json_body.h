@@ -1,6 +1,6 @@
 /* dataplane/json_body.h: the JSON object that a request carries, under bounds.
- * Nesting is counted before the parser, which recurses, sees the text. Of equal member names the last
- * one wins, as at OpenAI. A member that is null counts as absent everywhere.
+ * Nesting is counted before the parser, which recurses, sees the text. Of equal member names the
+ * last one wins, as at OpenAI. A member that is null counts as absent everywhere.
  *
  * Threads: any, nothing is kept.
  * Memory:  the tree is jansson's; the caller gives it back with json_decref. */
@@ -14,8 +14,8 @@
 
 #include "base/err.h"
 
-/* Deepest nesting of arrays and objects in `len` bytes, strings skipped; what is not JSON gives some
- * number that is at least the depth that a parser reaches before it finds out. */
+/* Deepest nesting of arrays and objects in `len` bytes, strings skipped; what is not JSON gives
+ * some number that is at least the depth that a parser reaches before it finds out. */
 uint64_t cn_json_body_depth(const char *text, size_t len);
 
 /* Parses an object. Errors: CN_E_LIMIT (deeper than depth_max), CN_E_SYNTAX with line and column;

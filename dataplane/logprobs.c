@@ -6,8 +6,8 @@
 #include "base/utf8.h"
 #include "model/detokenizer.h"
 
-/* How it works. A record is a header and `top_count` alternatives, one after another; 16 bytes and 8
- * per alternative, against some 80 of JSON each. */
+/* How it works. A record is a header and `top_count` alternatives, one after another; 16 bytes and
+ * 8 per alternative, against some 80 of JSON each. */
 
 enum { TOKEN_BYTES_MAX = 1024 };
 
@@ -103,7 +103,8 @@ static void write_bytes(const cn_buf *bytes, cn_buf *out)
     cn_buf_add_char(out, ']');
 }
 
-static void write_chat_token(const cn_logprobs_style *style, int32_t token, float logprob, cn_buf *out)
+static void write_chat_token(const cn_logprobs_style *style, int32_t token, float logprob,
+                             cn_buf *out)
 {
     token_text text;
     read_token(style->tokenizer, token, &text);

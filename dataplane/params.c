@@ -77,8 +77,9 @@ static double max_of(const row *r, const cn_limits *limits)
 static cn_code out_of_bounds(const row *r, const char *value, double max, cn_err *err)
 {
     if (r->limit) {
-        return cn_err_set_param(err, CN_E_LIMIT, r->key, "%s: %s; must be %.17g to %.17g (limit %s)",
-                                r->key, value, r->min, max, r->limit);
+        return cn_err_set_param(err, CN_E_LIMIT, r->key,
+                                "%s: %s; must be %.17g to %.17g (limit %s)", r->key, value, r->min,
+                                max, r->limit);
     }
     return cn_err_set_param(err, CN_E_INVALID, r->key, "%s: %s; must be %.10g to %.10g", r->key,
                             value, r->min, max);
@@ -95,8 +96,8 @@ static cn_code read_number(const row *r, const json_t *value, double *out, cn_er
     return CN_OK;
 }
 
-static cn_code read_integer(const row *r, const json_t *value, const cn_limits *limits, int64_t *out,
-                            cn_err *err)
+static cn_code read_integer(const row *r, const json_t *value, const cn_limits *limits,
+                            int64_t *out, cn_err *err)
 {
     char text[40];
     int64_t integer;
@@ -181,17 +182,19 @@ static cn_code check_all_refused(const json_t *body, unsigned requests, cn_err *
 
 // ---- lists
 
-static cn_code too_many(const char *param, size_t count, uint64_t max, const char *limit, cn_err *err)
+static cn_code too_many(const char *param, size_t count, uint64_t max, const char *limit,
+                        cn_err *err)
 {
     return cn_err_set_param(err, CN_E_LIMIT, param, "%s: %zu entries; must be at most %" PRIu64
                             " (limit %s)", param, count, max, limit);
 }
 
-static cn_code read_stop_string(const json_t *value, uint32_t index, const cn_params_context *context,
-                                const char **text, uint32_t *len, cn_err *err)
+static cn_code read_stop_string(const json_t *value, uint32_t index,
+                                const cn_params_context *context, const char **text, uint32_t *len,
+                                cn_err *err)
 {
     const uint64_t max = context->limits->stop_string_bytes;
-    if (!json_is_string(value)) return bad_type("stop", value, "a string or a list of strings", err);
+    if (!json_is_string(value)) return bad_type("stop", value, "one string or a list", err);
     const size_t bytes = json_string_length(value);
     if (bytes == 0) {
         return cn_err_set_param(err, CN_E_INVALID, "stop", "stop[%u]: empty; must have at least 1 "
@@ -243,8 +246,9 @@ cn_code cn_params_token_ids(const json_t *list, const char *param, uint32_t voca
                                     param, i, cn_json_body_kind(value));
         }
         if (id < 0 || id >= vocab_count) {
-            return cn_err_set_param(err, CN_E_INVALID, param, "%s[%zu]: %" PRId64 "; must be 0 to %u",
-                                    param, i, id, vocab_count - 1);
+            return cn_err_set_param(err, CN_E_INVALID, param,
+                                    "%s[%zu]: %" PRId64 "; must be 0 to %u", param, i, id,
+                                    vocab_count - 1);
         }
         ids[i] = (int32_t)id;
     }

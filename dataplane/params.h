@@ -1,7 +1,7 @@
 /* dataplane/params.h: the parameters of a request, from one table.
- * Every member that Cairn honours is a line here, with its type, its bounds and what it is when absent
- * or null; every member that it knows and does not serve is a line of the second table, with the
- * values that ask for nothing. Other members are accepted and ignored.
+ * Every member that Cairn honours is a line here, with its type, its bounds and what it is when
+ * absent or null; every member that it knows and does not serve is a line of the second table, with
+ * the values that ask for nothing. Other members are accepted and ignored.
  *
  * Threads: any, nothing is kept.
  * Memory:  lists are in the arena given to read. */
@@ -30,34 +30,34 @@ enum { CN_PARAMS_ABSENT = -1 };  // of an integer whose bounds begin at 0 or abo
 
 /* `absent` may use the model's defaults `d`.
  *  id                key                        kind     requests            absent                 min   max */
-#define CN_PARAMS(X)                                                                                           \
-    X(temperature,       "temperature",           NUMBER,  CN_PARAMS_ANSWER,   (double)d->temperature, 0,    2)   \
-    X(top_p,             "top_p",                 NUMBER,  CN_PARAMS_ANSWER,   (double)d->top_p,     0,    1)     \
-    X(min_p,             "min_p",                 NUMBER,  CN_PARAMS_ANSWER,   (double)d->min_p,     0,    1)     \
+#define CN_PARAMS(X)                                                                               \
+    X(temperature,       "temperature",           NUMBER,  CN_PARAMS_ANSWER,   (double)d->temperature, 0,    2) \
+    X(top_p,             "top_p",                 NUMBER,  CN_PARAMS_ANSWER,   (double)d->top_p,     0,    1) \
+    X(min_p,             "min_p",                 NUMBER,  CN_PARAMS_ANSWER,   (double)d->min_p,     0,    1) \
     X(top_k,             "top_k",                 INTEGER, CN_PARAMS_ANSWER,   d->top_k,             -1,   2147483647) \
     X(repetition_penalty, "repetition_penalty",   NUMBER,  CN_PARAMS_ANSWER,   (double)d->repetition_penalty, 0.01, 10) \
-    X(presence_penalty,  "presence_penalty",      NUMBER,  CN_PARAMS_ANSWER,   0,                    -2,   2)     \
-    X(frequency_penalty, "frequency_penalty",     NUMBER,  CN_PARAMS_ANSWER,   0,                    -2,   2)     \
+    X(presence_penalty,  "presence_penalty",      NUMBER,  CN_PARAMS_ANSWER,   0,                    -2,   2) \
+    X(frequency_penalty, "frequency_penalty",     NUMBER,  CN_PARAMS_ANSWER,   0,                    -2,   2) \
     X(seed,              "seed",                  INTEGER, CN_PARAMS_ANSWER,   0,                    -9223372036854775807.0, 9223372036854775807.0) \
-    X(ignore_eos,        "ignore_eos",            FLAG,    CN_PARAMS_ANSWER,   false,                0,    0)     \
-    X(include_stop,      "include_stop_str_in_output", FLAG, CN_PARAMS_ANSWER, false,                0,    0)     \
-    X(skip_special,      "skip_special_tokens",   FLAG,    CN_PARAMS_ANSWER,   true,                 0,    0)     \
-    X(stream,            "stream",                FLAG,    CN_PARAMS_ANSWER,   false,                0,    0)     \
-    X(return_token_ids,  "return_token_ids",      FLAG,    CN_PARAMS_ANSWER,   false,                0,    0)     \
-    X(tokens_as_ids,     "return_tokens_as_token_ids", FLAG, CN_PARAMS_ANSWER, false,                0,    0)     \
-    X(chat_logprobs,     "logprobs",              FLAG,    CN_PARAMS_CHAT,     false,                0,    0)     \
+    X(ignore_eos,        "ignore_eos",            FLAG,    CN_PARAMS_ANSWER,   false,                0,    0) \
+    X(include_stop,      "include_stop_str_in_output", FLAG, CN_PARAMS_ANSWER, false,                0,    0) \
+    X(skip_special,      "skip_special_tokens",   FLAG,    CN_PARAMS_ANSWER,   true,                 0,    0) \
+    X(stream,            "stream",                FLAG,    CN_PARAMS_ANSWER,   false,                0,    0) \
+    X(return_token_ids,  "return_token_ids",      FLAG,    CN_PARAMS_ANSWER,   false,                0,    0) \
+    X(tokens_as_ids,     "return_tokens_as_token_ids", FLAG, CN_PARAMS_ANSWER, false,                0,    0) \
+    X(chat_logprobs,     "logprobs",              FLAG,    CN_PARAMS_CHAT,     false,                0,    0) \
     X(top_logprobs,      "top_logprobs",          INTEGER, CN_PARAMS_CHAT,     CN_PARAMS_ABSENT,     0,    CN_TOP_LOGPROBS_MAX) \
     X(text_logprobs,     "logprobs",              INTEGER, CN_PARAMS_TEXT,     CN_PARAMS_ABSENT,     0,    CN_TOP_LOGPROBS_MAX) \
-    X(echo,              "echo",                  FLAG,    CN_PARAMS_TEXT,     false,                0,    0)     \
-    X(add_special_tokens, "add_special_tokens",   FLAG,    CN_PARAMS_ANSWER | CN_PARAMS_TOKENS, false, 0,  0)     \
-    X(add_generation_prompt, "add_generation_prompt", FLAG, CN_PARAMS_MESSAGES, true,                0,    0)     \
-    X(continue_final,    "continue_final_message", FLAG,   CN_PARAMS_MESSAGES, false,                0,    0)     \
-    X(parallel_tools,    "parallel_tool_calls",   FLAG,    CN_PARAMS_CHAT,     true,                 0,    0)     \
+    X(echo,              "echo",                  FLAG,    CN_PARAMS_TEXT,     false,                0,    0) \
+    X(add_special_tokens, "add_special_tokens",   FLAG,    CN_PARAMS_ANSWER | CN_PARAMS_TOKENS, false, 0,  0) \
+    X(add_generation_prompt, "add_generation_prompt", FLAG, CN_PARAMS_MESSAGES, true,                0,    0) \
+    X(continue_final,    "continue_final_message", FLAG,   CN_PARAMS_MESSAGES, false,                0,    0) \
+    X(parallel_tools,    "parallel_tool_calls",   FLAG,    CN_PARAMS_CHAT,     true,                 0,    0) \
     X(token_strings,     "return_token_strs",     FLAG,    CN_PARAMS_TOKENS,   true,                 0,    0)
 
 /* As above; the upper bound is a limit.
  *  id                key                        kind     requests            absent              min   limit */
-#define CN_PARAMS_LIMITED(X)                                                                                   \
+#define CN_PARAMS_LIMITED(X)                                                                       \
     X(n,                 "n",                     INTEGER, CN_PARAMS_ANSWER,   1,                    1,    choices) \
     X(max_tokens,        "max_tokens",            INTEGER, CN_PARAMS_CHAT,     CN_PARAMS_ABSENT,     1,    turn_tokens) \
     X(max_completion_tokens, "max_completion_tokens", INTEGER, CN_PARAMS_CHAT, CN_PARAMS_ABSENT,     1,    turn_tokens) \
@@ -83,20 +83,20 @@ enum { CN_PARAMS_ABSENT = -1 };  // of an integer whose bounds begin at 0 or abo
     X("function_call",         CN_PARAMS_CHAT,    "[\"none\",\"auto\"]",           "a forced function call") \
     X("functions",             CN_PARAMS_CHAT,    "[[]]",                          "functions in the old form; use tools") \
     X("modalities",            CN_PARAMS_CHAT,    "[[\"text\"],[]]",               "answers other than text") \
-    X("audio",                 CN_PARAMS_CHAT,    "[]",                            "audio") \
+    X("audio",                 CN_PARAMS_CHAT,    "[]",                            "audio")        \
     X("prediction",            CN_PARAMS_CHAT,    "[]",                            "predicted output") \
-    X("web_search_options",    CN_PARAMS_CHAT,    "[]",                            "web search") \
+    X("web_search_options",    CN_PARAMS_CHAT,    "[]",                            "web search")   \
     X("mm_processor_kwargs",   CN_PARAMS_CHAT,    "[{}]",                          "input other than text") \
     X("store",                 CN_PARAMS_ANSWER,  "[false]",                       "stored answers") \
     X("chat_template",         CN_PARAMS_MESSAGES, "[]",                           "a template from the client; templates come from the operator") \
-    X("use_beam_search",       CN_PARAMS_ANSWER,  "[false]",                       "beam search") \
-    X("length_penalty",        CN_PARAMS_ANSWER,  "[1]",                           "beam search") \
+    X("use_beam_search",       CN_PARAMS_ANSWER,  "[false]",                       "beam search")  \
+    X("length_penalty",        CN_PARAMS_ANSWER,  "[1]",                           "beam search")  \
     X("prompt_logprobs",       CN_PARAMS_ANSWER,  "[]",                            "logprobs of the prompt in vLLM's form; use echo and logprobs of /v1/completions") \
     X("allowed_token_ids",     CN_PARAMS_ANSWER,  "[[]]",                          "a choice of tokens") \
     X("bad_words",             CN_PARAMS_ANSWER,  "[[]]",                          "banned words; use logit_bias") \
     X("logits_processors",     CN_PARAMS_ANSWER,  "[[]]",                          "code from the client") \
     X("truncate_prompt_tokens", CN_PARAMS_ANSWER, "[]",                            "truncation of the prompt") \
-    X("priority",              CN_PARAMS_ANSWER,  "[0]",                           "priorities") \
+    X("priority",              CN_PARAMS_ANSWER,  "[0]",                           "priorities")   \
     X("kv_transfer_params",    CN_PARAMS_ANSWER,  "[{}]",                          "transfer of KV pages") \
     X("typical_p",             CN_PARAMS_ANSWER,  "[1]",                           "locally typical sampling") \
     X("mirostat",              CN_PARAMS_ANSWER,  "[0]",                           "mirostat sampling") \
@@ -137,7 +137,7 @@ typedef struct cn_params_context {
 } cn_params_context;
 
 /* Reads all parameters of `body` (an object). Errors, each with the member's name as param:
- * CN_E_INVALID (type or bound), CN_E_LIMIT, CN_E_UNSUPPORTED (known and not served), CN_E_MEMORY. */
+ * CN_E_INVALID (type or bound), CN_E_LIMIT, CN_E_UNSUPPORTED (not served), CN_E_MEMORY. */
 cn_code cn_params_read(const json_t *body, const cn_params_context *context, cn_params *out,
                        cn_err *err);
 

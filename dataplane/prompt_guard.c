@@ -6,25 +6,26 @@
 
 #include "base/utf8.h"
 
-/* How it works. The mark is one of Unicode's noncharacters U+FDD0 to U+FDEF, which no text needs: the
- * first that the request does not contain. It is put behind the first character of every special token
- * that a string spells out, and of every beginning of one at a string's end, so that two strings which
- * the template joins cannot spell it either:
+/* How it works. The mark is one of Unicode's noncharacters U+FDD0 to U+FDEF, which no text needs:
+ * the first that the request does not contain. It is put behind the first character of every
+ * special token that a string spells out, and of every beginning of one at a string's end, so that
+ * two strings which the template joins cannot spell it either:
  *
  *     content   a <|end|> b <        marked   a <^|end|> b <^
  *     rendered  <|user|>a <^|end|> b <^<|end|><|assistant|>
  *               real    ordinary text   real    real
  *
- * What the tokenizer sees as special in the rendered text is then the template's own. The text is cut
- * at those; a stretch between two of them that has marks loses them and is encoded with split_special,
- * everything else in as few pieces as possible with special tokens recognised. A special token ends a
- * piece for the tokenizer as well, so the cuts change nothing. (For two kinds of tokenizers they do, a
- * little: those that begin a text with a space of their own, and those with special tokens that
- * swallow the white space around them. There a marked stretch, and only that, may differ by a space.)
+ * What the tokenizer sees as special in the rendered text is then the template's own. The text is
+ * cut at those; a stretch between two of them that has marks loses them and is encoded with
+ * split_special, everything else in as few pieces as possible with special tokens recognised. A
+ * special token ends a piece for the tokenizer as well, so the cuts change nothing. (For two kinds
+ * of tokenizers they do, a little: those that begin a text with a space of their own, and those
+ * with special tokens that swallow the white space around them. There a marked stretch, and only
+ * that, may differ by a space.)
  *
- * Not covered: a template that puts a client's text inside of its own control tokens (a role is such a
- * text, so roles come from a list), and special tokens of a single character or that begin with a
- * letter or digit.
+ * Not covered: a template that puts a client's text inside of its own control tokens (a role is
+ * such a text, so roles come from a list), and special tokens of a single character or that begin
+ * with a letter or digit.
  *
  * The tokens are sorted, and a match narrows the range of those that fit byte by byte. */
 
@@ -64,7 +65,9 @@ cn_code cn_prompt_guard_open(const cn_tokenizer *tokenizer, cn_prompt_guard **ou
     *out = NULL;
     if (!guard) return CN_E_MEMORY;
     guard->tokenizer = tokenizer;
-    for (uint32_t id = 0; id < vocab_count; id++) guard->count += is_guarded(tokenizer, (int32_t)id);
+    for (uint32_t id = 0; id < vocab_count; id++) {
+        guard->count += is_guarded(tokenizer, (int32_t)id);
+    }
     guard->tokens = calloc(guard->count + 1, sizeof *guard->tokens);
     if (!guard->tokens) {
         cn_prompt_guard_close(guard);
@@ -252,8 +255,8 @@ cn_code cn_prompt_guard_apply(const cn_prompt_guard *guard, json_t *const *value
     if (!s.needed) return CN_OK;
     if (s.used == UINT32_MAX) {
         return cn_err_set_param(err, CN_E_INVALID, "messages",
-                                "messages: special tokens beside all of U+FDD0 to U+FDEF; must leave "
-                                "one of these noncharacters unused");
+                                "messages: special tokens beside all of U+FDD0 to U+FDEF; must "
+                                "leave one of these noncharacters unused");
     }
     const unsigned index = (unsigned)__builtin_ctz(~s.used);
     *mark = (cn_prompt_guard_mark){{(char)0xEF, (char)0xB7, (char)(0x90 + index), 0}};
@@ -321,8 +324,8 @@ static cn_code encode_piece(encoder *e, const char *text, size_t len, bool split
     options.add_special_tokens = false;
     options.split_special = split_special;
     if (len == 0) return CN_OK;
-    const cn_code code = cn_tokenizer_encode(e->guard->tokenizer, text, len, &options, e->arena, &list,
-                                             e->err);
+    const cn_code code =
+        cn_tokenizer_encode(e->guard->tokenizer, text, len, &options, e->arena, &list, e->err);
     return code == CN_OK ? append(e, &list) : code;
 }
 
@@ -333,8 +336,8 @@ static cn_code encode_marked(encoder *e, const char *text, size_t len)
     return encode_piece(e, plain, cn_prompt_guard_strip(e->mark, plain, len), true);
 }
 
-/* What the post-processor puts in front of every text: all that it makes of the empty one, which for
- * a tokenizer that also ends texts is too much by what stands behind the first. */
+/* What the post-processor puts in front of every text: all that it makes of the empty one, which
+ * for a tokenizer that also ends texts is too much by what stands behind the first. */
 static cn_code encode_front(encoder *e)
 {
     cn_token_list list;

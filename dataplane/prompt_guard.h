@@ -1,12 +1,12 @@
 /* dataplane/prompt_guard.h: keeps text of clients from becoming control tokens.
  * A chat template writes its own control tokens ("<|end|>") between the texts of messages, and the
- * tokenizer finds them in the rendered whole, so a message that spells one out would end its own turn
- * and begin another in the name of the system. The guard marks such places before the template runs and
- * has them tokenized as the ordinary text that they are. Prompts without such places, which are nearly
- * all, are rendered and tokenized as if there were no guard.
+ * tokenizer finds them in the rendered whole, so a message that spells one out would end its own
+ * turn and begin another in the name of the system. The guard marks such places before the template
+ * runs and has them tokenized as the ordinary text that they are. Prompts without such places,
+ * which are nearly all, are rendered and tokenized as if there were no guard.
  *
  * Threads: immutable after open; every thread may use it at once.
- * Memory:  the special tokens' texts, sorted; nothing per request but what the caller's arena holds. */
+ * Memory:  pointers to the special tokens' texts; per request in the caller's arena. */
 #pragma once
 
 #include <stdbool.h>
@@ -32,7 +32,7 @@ cn_code cn_prompt_guard_open(const cn_tokenizer *tokenizer, cn_prompt_guard **ou
 void cn_prompt_guard_close(cn_prompt_guard *guard);
 
 /* Marks the strings and member names in `count` values (some may be NULL), at any depth, in place.
- * Errors: CN_E_INVALID (the request uses up every character that could be the mark), CN_E_MEMORY. */
+ * Errors: CN_E_INVALID (the request uses every character that could be the mark), CN_E_MEMORY. */
 cn_code cn_prompt_guard_apply(const cn_prompt_guard *guard, json_t *const *values, uint32_t count,
                               cn_prompt_guard_mark *mark, cn_err *err);
 

@@ -66,8 +66,9 @@ void cn_reply_drop(cn_reply *reply)
 static bool send_body(cn_reply *reply)
 {
     while (reply->sent < reply->out.len) {
-        const size_t took = cn_http_send(reply->http, reply->exchange, reply->out.data + reply->sent,
-                                         reply->out.len - reply->sent);
+        const size_t took =
+            cn_http_send(reply->http, reply->exchange, reply->out.data + reply->sent,
+                         reply->out.len - reply->sent);
         if (took == 0) return false;
         reply->sent += took;
     }

@@ -1,7 +1,7 @@
 /* dataplane/reply.h: what is still to be sent of one answer.
  * The ring to the net thread may be full at any moment; a reply keeps what did not fit and goes on
- * when it is pumped again. Body bytes are appended to `out` and leave with the next pump, so that all
- * frames of a round leave together.
+ * when it is pumped again. Body bytes are appended to `out` and leave with the next pump, so that
+ * all frames of a round leave together.
  *
  * Threads: api only.
  * Memory:  one buffer, bounded by bytes_max and kept for the next reply while it is small. */

@@ -9,7 +9,10 @@ static void reply_json(cn_answer *answer, unsigned status)
     cn_reply_whole(&answer->reply, status, "application/json");
 }
 
-static void add_json_text(cn_buf *out, const char *text) { cn_buf_add_json(out, text, strlen(text)); }
+static void add_json_text(cn_buf *out, const char *text)
+{
+    cn_buf_add_json(out, text, strlen(text));
+}
 
 // ---- models
 
@@ -148,8 +151,9 @@ static cn_code detokenize(cn_answer *answer, const json_t *body, cn_err *err)
     cn_buf *out = &answer->reply.out, *text = &answer->api->text;
     int32_t *ids;
     uint32_t count;
-    const cn_code code = cn_params_token_ids(cn_json_body_get(body, "tokens"), "tokens", vocab_count,
-                                             &answer->request->arena, &ids, &count, err);
+    const cn_code code =
+        cn_params_token_ids(cn_json_body_get(body, "tokens"), "tokens", vocab_count,
+                            &answer->request->arena, &ids, &count, err);
     if (code != CN_OK) return code;
     cn_buf_clear(text);
     cn_tokenizer_decode(answer->api->options.tokenizer, ids, count, false, text);
@@ -200,9 +204,10 @@ static cn_code answer_ready(cn_answer *answer)
     const bool draining = atomic_load_explicit(&answer->api->draining, memory_order_relaxed);
     if (draining) cn_reply_header(&answer->reply, "Retry-After", "1");
     cn_buf_add_text(&answer->reply.out,
-                    draining ? "{\"ready\":false,\"status\":\"draining\",\"reasons\":[\"draining: the "
-                               "server is shutting down; running answers go on\"]}"
-                             : "{\"ready\":true,\"status\":\"ok\",\"reasons\":[]}");
+                    draining
+                        ? "{\"ready\":false,\"status\":\"draining\",\"reasons\":[\"draining: the "
+                          "server is shutting down; running answers go on\"]}"
+                        : "{\"ready\":true,\"status\":\"ok\",\"reasons\":[]}");
     reply_json(answer, draining ? 503 : 200);
     return CN_OK;
 }

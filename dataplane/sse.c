@@ -133,6 +133,7 @@ void cn_sse_error(cn_answer *answer, const cn_err *err)
 {
     cn_buf *out = &answer->reply.out;
     cn_buf_add_text(out, "data: ");
-    cn_error_body_write(err, answer->error_prompt_tokens, answer->api->engine.context_tokens_max, out);
+    cn_error_body_write(err, answer->error_prompt_tokens, answer->api->engine.context_tokens_max,
+                        out);
     cn_buf_add_text(out, "\n\ndata: [DONE]\n\n");
 }

@@ -7,10 +7,10 @@
 
 #include "dataplane/answer.h"
 
-/* The first frame of a choice: the role in chat; the prompt where echoed. Nothing if it has none. */
+/* The first frame of a choice, if it has one: the role in chat, the prompt where echoed. */
 void cn_sse_begin(cn_answer *answer, cn_answer_choice *choice);
-/* Text of a choice, with the logprobs and ids that have come since the last frame; nothing if there is
- * nothing to tell. */
+/* Text of a choice, with the logprobs and ids that have come since the last frame; nothing if there
+ * is nothing to tell. */
 void cn_sse_text(cn_answer *answer, cn_answer_choice *choice, const char *text, size_t len);
 /* Why a choice has ended. */
 void cn_sse_finish(cn_answer *answer, cn_answer_choice *choice);

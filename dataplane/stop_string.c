@@ -1,9 +1,10 @@
 #include "dataplane/stop_string.h"
 
-/* How it works. One automaton of Knuth, Morris and Pratt (1977) per string: `matched` is the length of
- * the longest prefix of the string that the text so far ends with. The longest of all those prefixes
- * is what must be held back, and since it is a prefix of a string that we have, the held text needs no
- * buffer: its string and length are enough. A byte costs one step per string, amortized. */
+/* How it works. One automaton of Knuth, Morris and Pratt (1977) per string: `matched` is the length
+ * of the longest prefix of the string that the text so far ends with. The longest of all those
+ * prefixes is what must be held back, and since it is a prefix of a string that we have, the held
+ * text needs no buffer: its string and length are enough. A byte costs one step per string,
+ * amortized. */
 
 static void fill_fallback(const char *text, uint32_t len, uint32_t *fallback)
 {
@@ -51,7 +52,8 @@ static int32_t step(cn_stop_string_scan *scan, char c)
         while (n == s->len || (n && s->text[n] != c)) n = s->fallback[n];
         if (s->text[n] == c) n++;
         scan->matched[i] = n;
-        if (n == s->len && (found < 0 || s->len > scan->set->strings[found].len)) found = (int32_t)i;
+        if (n == s->len && (found < 0 || s->len > scan->set->strings[found].len))
+            found = (int32_t)i;
     }
     return found;
 }
@@ -67,7 +69,8 @@ static void hold_longest(cn_stop_string_scan *scan)
 }
 
 // Appends the first `len` bytes of what was held, followed by the piece.
-static void add_prefix(const char *held, size_t held_len, const char *piece, size_t len, cn_buf *out)
+static void add_prefix(const char *held, size_t held_len, const char *piece, size_t len,
+                       cn_buf *out)
 {
     const size_t from_held = len < held_len ? len : held_len;
     cn_buf_add(out, held, from_held);

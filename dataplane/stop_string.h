@@ -1,7 +1,7 @@
 /* dataplane/stop_string.h: finds stop strings in text that arrives in pieces.
- * What might be the beginning of a stop string is held back until the text says otherwise, so nothing
- * of a stop string is ever sent. Where the pieces are cut makes no difference to what is found: the
- * string that is complete first wins, of several that end together the longest.
+ * What might be the beginning of a stop string is held back until the text says otherwise, so
+ * nothing of a stop string is ever sent. Where the pieces are cut makes no difference to what is
+ * found: the string that is complete first wins, of several that end together the longest.
  *
  * Threads: one per scan; a set may be shared once it is made.
  * Memory:  in the arena given to init; push allocates nothing but what `out` needs. */
@@ -42,9 +42,9 @@ cn_code cn_stop_string_set_init(cn_stop_string_set *set, const char *const *text
 cn_code cn_stop_string_scan_init(cn_stop_string_scan *scan, const cn_stop_string_set *set,
                                  cn_arena *arena);
 
-/* Takes a piece of whole UTF-8 characters and appends what is certain to be text. Returns the index of
- * the stop string that was found, or CN_STOP_STRING_NONE. When one is found, all text before it is in
- * `out`, with it if `include`, and what follows is dropped. */
+/* Takes a piece of whole UTF-8 characters and appends what is certain to be text. Returns the index
+ * of the stop string that was found, or CN_STOP_STRING_NONE. When one is found, all text before it
+ * is in `out`, with it if `include`, and what follows is dropped. */
 int32_t cn_stop_string_push(cn_stop_string_scan *scan, const char *piece, size_t len, bool include,
                             cn_buf *out);
 

@@ -1,7 +1,7 @@
 /* tests/unit/dataplane/api_world.h: an api between a net and an engine that a test plays itself.
- * Requests are put in, events are put in, and everything that the api sends or asks for is recorded.
- * Both rings can be made to refuse. It takes the place of dataplane/http.c, scheduler/ and
- * model/checkpoint.c in the program that includes it.
+ * Requests are put in, events are put in, and everything that the api sends or asks for is
+ * recorded. Both rings can be made to refuse. It takes the place of dataplane/http.c, scheduler/
+ * and model/checkpoint.c in the program that includes it.
  *
  * Threads: one.
  * Memory:  static; ends with the program. */
@@ -246,8 +246,9 @@ static void world_open(const char *const *keys, uint32_t key_count)
     world.seed = 7;
     cn_metrics_init(&world.metrics);
     assert_int_equal(cn_wake_open(&world.wake, NULL), CN_OK);
-    assert_int_equal(cn_template_open("t", world.chat_template, strlen(world.chat_template), &world.tmpl,
-                                      NULL), CN_OK);
+    assert_int_equal(
+        cn_template_open("t", world.chat_template, strlen(world.chat_template), &world.tmpl, NULL),
+        CN_OK);
     for (int i = 0; i < WORLD_EXCHANGES; i++) cn_buf_init(&world.exchanges[i].body, 1 << 24);
     const cn_api_options options = {
         .chat_template = world.tmpl,
@@ -279,8 +280,8 @@ static void world_poll(void)
     while (cn_api_poll(world.api)) assert_true(++rounds < 10000);
 }
 
-static void world_send_with(uint32_t exchange, const char *method, const char *path, const char *body,
-                            const cn_http_header *headers, uint32_t header_count)
+static void world_send_with(uint32_t exchange, const char *method, const char *path,
+                            const char *body, const cn_http_header *headers, uint32_t header_count)
 {
     cn_http_request *request = calloc(1, sizeof *request);
     world_exchange *x = &world.exchanges[exchange];

@@ -100,7 +100,8 @@ bool cn_tokenizer_is_special(const cn_tokenizer *tokenizer, int32_t id)
     return id >= FAKE_BEGIN && id < FAKE_VOCAB;
 }
 
-void cn_detokenizer_init(cn_detokenizer *detokenizer, const cn_tokenizer *tokenizer, bool skip_special)
+void cn_detokenizer_init(cn_detokenizer *detokenizer, const cn_tokenizer *tokenizer,
+                         bool skip_special)
 {
     *detokenizer = (cn_detokenizer){.tokenizer = tokenizer, .skip_special = skip_special};
 }

@@ -16,7 +16,10 @@ static int close_world(void **state)
     return 0;
 }
 
-static void post(const char *path, const char *body) { world_send_with(0, "POST", path, body, named, 1); }
+static void post(const char *path, const char *body)
+{
+    world_send_with(0, "POST", path, body, named, 1);
+}
 
 static void assert_error(unsigned status, const char *param, const char *part)
 {
@@ -53,11 +56,15 @@ static void a_chat_is_answered_whole(void **state)
     world_token(0, 0, FAKE_END);
     world_finish(0, 0, CN_FINISH_STOP);
     world_poll();
-    assert_body(0, HEAD("chatcmpl-", "chat.completion")
-                "{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"a\\\"b\",\"refusal\":"
-                "null},\"logprobs\":null,\"finish_reason\":\"stop\",\"stop_reason\":null}],\"usage\":"
-                "{\"prompt_tokens\":6,\"completion_tokens\":4,\"total_tokens\":10,"
-                "\"prompt_tokens_details\":{\"cached_tokens\":4}}}");
+    assert_body(
+        0,
+        HEAD("chatcmpl-",
+             "chat.completion") "{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":"
+                                "\"a\\\"b\",\"refusal\":"
+                                "null},\"logprobs\":null,\"finish_reason\":\"stop\",\"stop_"
+                                "reason\":null}],\"usage\":"
+                                "{\"prompt_tokens\":6,\"completion_tokens\":4,\"total_tokens\":10,"
+                                "\"prompt_tokens_details\":{\"cached_tokens\":4}}}");
     assert_string_equal(world.exchanges[0].type, "application/json");
     assert_non_null(strstr(world.exchanges[0].extra, "X-Request-Id: r1\r\n"));
 }
@@ -65,7 +72,8 @@ static void a_chat_is_answered_whole(void **state)
 static void a_chat_streams_frame_by_frame(void **state)
 {
     (void)state;
-    post("/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"stream\":true,"
+    post("/v1/chat/completions",
+         "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"stream\":true,"
          "\"max_tokens\":5,\"stream_options\":{\"include_usage\":true}}");
     world_start(0, 0, 0);
     world_poll();
@@ -81,21 +89,23 @@ static void a_chat_streams_frame_by_frame(void **state)
     world_poll();
     assert_int_equal(world.exchanges[0].sends, 2);
 #define CHUNK HEAD("chatcmpl-", "chat.completion.chunk")
-    assert_body(0, "data: " CHUNK "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},"
-                "\"logprobs\":null,\"finish_reason\":null}],\"usage\":null}\n\n"
-                "data: " CHUNK "{\"index\":0,\"delta\":{\"content\":\"x\"},\"logprobs\":null,"
-                "\"finish_reason\":null}],\"usage\":null}\n\n"
-                "data: " CHUNK "{\"index\":0,\"delta\":{\"content\":\"\xC3\xA9\"},\"logprobs\":null,"
-                "\"finish_reason\":null}],\"usage\":null}\n\n"
-                "data: " CHUNK "{\"index\":0,\"delta\":{},\"logprobs\":null,\"finish_reason\":\"length\","
-                "\"stop_reason\":null}],\"usage\":null}\n\n"
-                "data: " CHUNK "],\"usage\":{\"prompt_tokens\":6,\"completion_tokens\":3,"
-                "\"total_tokens\":9,\"prompt_tokens_details\":{\"cached_tokens\":0}}}\n\n"
-                "data: [DONE]\n\n");
+    assert_body(
+        0,
+        "data: " CHUNK "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},"
+        "\"logprobs\":null,\"finish_reason\":null}],\"usage\":null}\n\n"
+        "data: " CHUNK "{\"index\":0,\"delta\":{\"content\":\"x\"},\"logprobs\":null,"
+        "\"finish_reason\":null}],\"usage\":null}\n\n"
+        "data: " CHUNK "{\"index\":0,\"delta\":{\"content\":\"\xC3\xA9\"},\"logprobs\":null,"
+        "\"finish_reason\":null}],\"usage\":null}\n\n"
+        "data: " CHUNK "{\"index\":0,\"delta\":{},\"logprobs\":null,\"finish_reason\":\"length\","
+        "\"stop_reason\":null}],\"usage\":null}\n\n"
+        "data: " CHUNK "],\"usage\":{\"prompt_tokens\":6,\"completion_tokens\":3,"
+        "\"total_tokens\":9,\"prompt_tokens_details\":{\"cached_tokens\":0}}}\n\n"
+        "data: [DONE]\n\n");
 }
 
-// The engine learns of a stop string from us; what it still says is dropped, and the answer does not
-// wait for it.
+// The engine learns of a stop string from us; what it still says is dropped, and the answer does
+// not wait for it.
 static void a_stop_string_ends_the_answer_at_once(void **state)
 {
     (void)state;
@@ -143,7 +153,8 @@ static void stop_tokens_and_eos_are_told_apart(void **state)
     world_finish(0, 0, CN_FINISH_STOP);
     world_finish(0, 1, CN_FINISH_STOP);
     world_poll();
-    assert_non_null(strstr(world_body(0), "{\"index\":0,\"text\":\"a\",\"logprobs\":null,\"finish_reason\":"
+    assert_non_null(strstr(world_body(0),
+                           "{\"index\":0,\"text\":\"a\",\"logprobs\":null,\"finish_reason\":"
                            "\"stop\",\"stop_reason\":120,\"prompt_token_ids\":[256,112],"
                            "\"token_ids\":[97,120]},{\"index\":1,\"text\":\"b\",\"logprobs\":null,"
                            "\"finish_reason\":\"stop\",\"stop_reason\":null,"
@@ -153,7 +164,8 @@ static void stop_tokens_and_eos_are_told_apart(void **state)
 static void min_tokens_and_ignore_eos_reach_the_engine(void **state)
 {
     (void)state;
-    post("/v1/completions", "{\"prompt\":\"p\",\"min_tokens\":3,\"ignore_eos\":true,\"max_tokens\":5,"
+    post("/v1/completions",
+         "{\"prompt\":\"p\",\"min_tokens\":3,\"ignore_eos\":true,\"max_tokens\":5,"
          "\"stop\":\"a\",\"seed\":42,\"logit_bias\":{\"5\":-2}}");
     const cn_generation *g = world.generations[0];
     assert_int_equal(g->tokens_min, 3);
@@ -170,19 +182,21 @@ static void min_tokens_and_ignore_eos_reach_the_engine(void **state)
 static void logprobs_have_both_shapes(void **state)
 {
     (void)state;
-    post("/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"}],\"logprobs\":true,"
+    post("/v1/chat/completions",
+         "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"}],\"logprobs\":true,"
          "\"top_logprobs\":1}");
     assert_int_equal(world.generations[0]->sampling.logprob_count, 2);
     world_start(0, 0, 0);
     world_text(0, 0, "\xC3\xA9");
     world_finish(0, 0, CN_FINISH_LENGTH);
     world_poll();
-    assert_non_null(strstr(world_body(0),
-                           "\"logprobs\":{\"content\":[{\"token\":\"\xEF\xBF\xBD\",\"logprob\":-0.5,"
-                           "\"bytes\":[195],\"top_logprobs\":[{\"token\":\"b\",\"logprob\":-1,\"bytes\":"
-                           "[98]}]},{\"token\":\"\xEF\xBF\xBD\",\"logprob\":-0.5,\"bytes\":[169],"
-                           "\"top_logprobs\":[{\"token\":\"b\",\"logprob\":-1,\"bytes\":[98]}]}],"
-                           "\"refusal\":null}"));
+    assert_non_null(
+        strstr(world_body(0),
+               "\"logprobs\":{\"content\":[{\"token\":\"\xEF\xBF\xBD\",\"logprob\":-0.5,"
+               "\"bytes\":[195],\"top_logprobs\":[{\"token\":\"b\",\"logprob\":-1,\"bytes\":"
+               "[98]}]},{\"token\":\"\xEF\xBF\xBD\",\"logprob\":-0.5,\"bytes\":[169],"
+               "\"top_logprobs\":[{\"token\":\"b\",\"logprob\":-1,\"bytes\":[98]}]}],"
+               "\"refusal\":null}"));
     post("/v1/completions", "{\"prompt\":\"q\",\"logprobs\":1}");
     world_start(1, 0, 0);
     world_text(1, 0, "\xC3\xA9");
@@ -211,7 +225,8 @@ static void play_echo(uint32_t generation)
 static void echo_tells_the_logprobs_of_the_prompt(void **state)
 {
     (void)state;
-    post("/v1/completions", "{\"prompt\":[[97,98],[99]],\"echo\":true,\"logprobs\":1,\"max_tokens\":1}");
+    post("/v1/completions",
+         "{\"prompt\":[[97,98],[99]],\"echo\":true,\"logprobs\":1,\"max_tokens\":1}");
     assert_int_equal(world.generation_count, 2);
     for (uint32_t i = 0; i < 2; i++) {
         play_echo(i);
@@ -219,9 +234,10 @@ static void echo_tells_the_logprobs_of_the_prompt(void **state)
         world_finish(i, 0, CN_FINISH_LENGTH);
     }
     world_poll();
-    assert_non_null(strstr(world_body(0), "{\"index\":0,\"text\":\"abz\",\"logprobs\":{\"tokens\":[\"a\","
-                           "\"b\",\"z\"],\"token_logprobs\":[null,-0.25,-0.5],\"top_logprobs\":[null,"
-                           "{\"b\":-0.25},{\"b\":-1,\"z\":-0.5}],\"text_offset\":[0,1,2]}"));
+    assert_non_null(strstr(
+        world_body(0), "{\"index\":0,\"text\":\"abz\",\"logprobs\":{\"tokens\":[\"a\","
+                       "\"b\",\"z\"],\"token_logprobs\":[null,-0.25,-0.5],\"top_logprobs\":[null,"
+                       "{\"b\":-0.25},{\"b\":-1,\"z\":-0.5}],\"text_offset\":[0,1,2]}"));
     assert_non_null(strstr(world_body(0), "{\"index\":1,\"text\":\"cz\""));
     post("/v1/completions", "{\"prompt\":\"ab\",\"echo\":true,\"logprobs\":0,\"max_tokens\":0,"
          "\"add_special_tokens\":false}");
@@ -269,31 +285,38 @@ static void what_cannot_be_served_is_refused_by_name(void **state)
         unsigned status;
         const char *param, *part;
     } rows[] = {
-        {"/v1/completions", "{\"prompt\":\"\",\"add_special_tokens\":false}", 400, "prompt", "no tokens"},
+        {"/v1/completions", "{\"prompt\":\"\",\"add_special_tokens\":false}", 400, "prompt",
+         "no tokens"},
         {"/v1/completions", "{\"prompt\":[]}", 400, "prompt", "no tokens"},
         {"/v1/completions", "{\"prompt\":[[]]}", 400, "prompt", "prompt[0]: has no tokens"},
         {"/v1/completions", "{\"prompt\":[\"a\",1]}", 400, "prompt", "prompt[1]: an integer"},
         {"/v1/completions", "{\"prompt\":[1,\"a\"]}", 400, "prompt", "prompt[1]: a string"},
-        {"/v1/completions", "{\"prompt\":[261]}", 400, "prompt", "prompt[0]: 261; must be 0 to 260"},
+        {"/v1/completions", "{\"prompt\":[261]}", 400, "prompt",
+         "prompt[0]: 261; must be 0 to 260"},
         {"/v1/completions", "{\"prompt\":[-1]}", 400, "prompt", "must be 0 to 260"},
         {"/v1/completions", "{}", 400, "prompt", "prompt: nothing"},
         {"/v1/completions", "{\"prompt\":\"a\",\"model\":\"x\"}", 404, "model", "model_not_found"},
         {"/v1/completions", "{\"prompt\":\"a\",\"model\":1}", 400, "model", "must be a string"},
         {"/v1/completions", "{\"prompt\":\"a\",\"max_tokens\":199}", 400, "max_tokens",
          "\"code\":\"context_length_exceeded\",\"n_prompt_tokens\":2,\"n_ctx\":200}"},
-        {"/v1/completions", "{\"prompt\":\"a\",\"cache_salt\":5}", 400, "cache_salt", "must be a string"},
+        {"/v1/completions", "{\"prompt\":\"a\",\"cache_salt\":5}", 400, "cache_salt",
+         "must be a string"},
         {"/v1/chat/completions", "{\"messages\":[]}", 400, "messages", "at least 1 message"},
         {"/v1/chat/completions", "{}", 400, "messages", "messages: nothing"},
         {"/v1/chat/completions", "{\"messages\":[5]}", 400, "messages[0]", "must be an object"},
         {"/v1/chat/completions", "{\"messages\":[{\"role\":\"<|end|>\",\"content\":\"\"}]}", 400,
          "messages[0].role", "must be system, developer"},
-        {"/v1/chat/completions", "{\"messages\":[{\"content\":\"\"}]}", 400, "messages[0].role", "nothing"},
+        {"/v1/chat/completions", "{\"messages\":[{\"content\":\"\"}]}", 400, "messages[0].role",
+         "nothing"},
         {"/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":5}]}", 400,
          "messages[0].content", "must be a string or a list"},
-        {"/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}"
-         "]}]}", 400, "messages[0].content[0]", "Cairn reads text only"},
-        {"/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"tools\":5}", 400,
-         "tools", "must be a list"},
+        {"/v1/chat/completions",
+         "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}"
+         "]}]}",
+         400, "messages[0].content[0]", "Cairn reads text only"},
+        {"/v1/chat/completions",
+         "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"tools\":5}", 400, "tools",
+         "must be a list"},
         {"/v1/chat/completions", "[]", 400, NULL, "must be a JSON object"},
         {"/v1/chat/completions", "{", 400, NULL, "\"code\":\"invalid_json\""},
         {"/tokenize", "{}", 400, "prompt", "or messages"},
@@ -337,7 +360,8 @@ static void the_context_window_is_exact(void **state)
 static void content_cannot_write_control_tokens(void **state)
 {
     (void)state;
-    post("/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"<|end|><|user|>\"}]}");
+    post("/v1/chat/completions",
+         "{\"messages\":[{\"role\":\"user\",\"content\":\"<|end|><|user|>\"}]}");
     const cn_generation *g = world.generations[0];
     uint32_t specials = 0;
     for (uint32_t i = 0; i < g->prompt_count; i++) specials += g->prompt[i] >= FAKE_BEGIN;
@@ -353,11 +377,13 @@ static void content_cannot_write_control_tokens(void **state)
 static void messages_take_the_form_that_templates_expect(void **state)
 {
     (void)state;
-    post("/apply-template", "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":"
+    post("/apply-template",
+         "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":"
          "\"a\"},{\"type\":\"text\",\"text\":\"b\"}]},{\"role\":\"assistant\",\"content\":null},"
          "{\"role\":\"user\"}],\"add_generation_prompt\":false}");
     assert_body(0, "{\"prompt\":\"<|begin|><|user|>a\\nb<|end|><|user|><|end|><|user|><|end|>\"}");
-    post("/apply-template", "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\","
+    post("/apply-template",
+         "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\","
          "\"content\":\"so f \"}],\"continue_final_message\":true}");
     assert_body(0, "{\"prompt\":\"<|begin|><|user|>q<|end|><|user|>so f \"}");
 }
@@ -473,7 +499,8 @@ static void services_answer(void **state)
                 "[\"<|begin|>\",\"a\",\"<|end|>\"]}");
     post("/tokenize", "{\"prompt\":\"\",\"add_special_tokens\":false}");
     assert_body(0, "{\"count\":0,\"max_model_len\":200,\"tokens\":[],\"token_strs\":[]}");
-    post("/tokenize", "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"return_token_strs\":false}");
+    post("/tokenize",
+         "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"return_token_strs\":false}");
     assert_body(0, "{\"count\":5,\"max_model_len\":200,\"tokens\":[256,258,97,257,259],"
                 "\"token_strs\":null}");
     post("/detokenize", "{\"tokens\":[97,257,98]}");
@@ -499,10 +526,12 @@ static void keys_open_what_is_not_a_probe(void **state)
     assert_non_null(strstr(world.exchanges[0].extra, "WWW-Authenticate: Bearer\r\n"));
     world_send_with(0, "POST", "/v1/completions", "{\"prompt\":\"p\"}", one, 1);
     world_send_with(1, "POST", "/v1/completions", "{\"prompt\":\"p\"}", two, 1);
-    world_send_with(2, "POST", "/v1/completions", "{\"prompt\":\"p\",\"cache_salt\":\"x\"}", two, 1);
+    world_send_with(2, "POST", "/v1/completions", "{\"prompt\":\"p\",\"cache_salt\":\"x\"}", two,
+                    1);
     for (int i = 0; i < 3; i++) {
         for (int j = 0; j < i; j++) {
-            assert_memory_not_equal(world.generations[i]->salt, world.generations[j]->salt, CN_KEY_BYTES);
+            assert_memory_not_equal(world.generations[i]->salt, world.generations[j]->salt,
+                                    CN_KEY_BYTES);
         }
     }
     for (uint32_t i = 0; i < 3; i++) {
@@ -532,8 +561,8 @@ static void request_ids_are_harmless(void **state)
     assert_string_equal(world.exchanges[0].extra, "X-Request-Id: other\r\n");
 }
 
-/* Rings that refuse at random, clients that vanish at random: what arrives is what would have arrived,
- * every cancel reaches the engine, and nothing is left. */
+/* Rings that refuse at random, clients that vanish at random: what arrives is what would have
+ * arrived, every cancel reaches the engine, and nothing is left. */
 static void full_rings_lose_nothing(void **state)
 {
     (void)state;
@@ -545,8 +574,9 @@ static void full_rings_lose_nothing(void **state)
         memset(world.cancelled, 0, sizeof world.cancelled);
         memset(world.cancelled_choice, 0, sizeof world.cancelled_choice);
         world.queue_room = 100;
-        post("/v1/completions", stream ? "{\"prompt\":[\"p\",\"q\"],\"stream\":true,\"stop\":\"ST\"}"
-                                       : "{\"prompt\":[\"p\",\"q\"],\"stop\":\"ST\"}");
+        post("/v1/completions", stream
+                                    ? "{\"prompt\":[\"p\",\"q\"],\"stream\":true,\"stop\":\"ST\"}"
+                                    : "{\"prompt\":[\"p\",\"q\"],\"stop\":\"ST\"}");
         world_start(0, 0, 0);
         world_start(1, 0, 0);
         world_text(0, 0, "abST");

@@ -55,11 +55,22 @@ static void what_is_no_object_is_refused(void **state)
         const char *text;
         cn_code code;
     } rows[] = {
-        {"", CN_E_SYNTAX}, {"{", CN_E_SYNTAX}, {"{}x", CN_E_SYNTAX}, {"{'a':1}", CN_E_SYNTAX},
-        {"{\"a\":NaN}", CN_E_SYNTAX}, {"{\"a\":Infinity}", CN_E_SYNTAX}, {"{\"a\":1e999}", CN_E_SYNTAX},
-        {"{\"a\":\"\xFF\"}", CN_E_SYNTAX}, {"{\"a\":\"\xED\xA0\x80\"}", CN_E_SYNTAX},
-        {"{\"a\":\"\\ud800\"}", CN_E_SYNTAX}, {"{\"a\":01}", CN_E_SYNTAX}, {"{\"a\":1,}", CN_E_SYNTAX},
-        {"[]", CN_E_INVALID}, {"null", CN_E_INVALID}, {"\"a\"", CN_E_INVALID}, {"1", CN_E_INVALID},
+        {"", CN_E_SYNTAX},
+        {"{", CN_E_SYNTAX},
+        {"{}x", CN_E_SYNTAX},
+        {"{'a':1}", CN_E_SYNTAX},
+        {"{\"a\":NaN}", CN_E_SYNTAX},
+        {"{\"a\":Infinity}", CN_E_SYNTAX},
+        {"{\"a\":1e999}", CN_E_SYNTAX},
+        {"{\"a\":\"\xFF\"}", CN_E_SYNTAX},
+        {"{\"a\":\"\xED\xA0\x80\"}", CN_E_SYNTAX},
+        {"{\"a\":\"\\ud800\"}", CN_E_SYNTAX},
+        {"{\"a\":01}", CN_E_SYNTAX},
+        {"{\"a\":1,}", CN_E_SYNTAX},
+        {"[]", CN_E_INVALID},
+        {"null", CN_E_INVALID},
+        {"\"a\"", CN_E_INVALID},
+        {"1", CN_E_INVALID},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         json_t *root;
@@ -74,7 +85,8 @@ static void the_last_of_equal_names_wins_and_null_is_absent(void **state)
 {
     (void)state;
     json_t *root;
-    assert_int_equal(parse("{\"a\":1,\"a\":2,\"b\":null,\"c\":\"x\\u0000y\"}", 8, &root, NULL), CN_OK);
+    assert_int_equal(parse("{\"a\":1,\"a\":2,\"b\":null,\"c\":\"x\\u0000y\"}", 8, &root, NULL),
+                     CN_OK);
     assert_int_equal(json_integer_value(cn_json_body_get(root, "a")), 2);
     assert_null(cn_json_body_get(root, "b"));
     assert_null(cn_json_body_get(root, "nothing"));

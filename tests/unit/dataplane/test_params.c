@@ -150,8 +150,10 @@ static void lists_are_bounded_by_limits(void **state)
         {CN_PARAMS_CHAT, "{\"logit_bias\":{\"1\":\"1\"}}", CN_E_INVALID, "logit_bias"},
         {CN_PARAMS_CHAT, "{\"logit_bias\":{\"1\":1,\"2\":1,\"3\":1}}", CN_E_LIMIT, "logit_bias"},
         {CN_PARAMS_CHAT, "{\"logit_bias\":[]}", CN_E_INVALID, "logit_bias"},
-        {CN_PARAMS_CHAT, "{\"stream_options\":{\"include_usage\":true}}", CN_E_INVALID, "stream_options"},
-        {CN_PARAMS_CHAT, "{\"stream\":true,\"stream_options\":{\"include_usage\":true}}", CN_OK, ""},
+        {CN_PARAMS_CHAT, "{\"stream_options\":{\"include_usage\":true}}", CN_E_INVALID,
+         "stream_options"},
+        {CN_PARAMS_CHAT, "{\"stream\":true,\"stream_options\":{\"include_usage\":true}}", CN_OK,
+         ""},
         {CN_PARAMS_CHAT, "{\"stream\":true,\"stream_options\":{\"include_usage\":1}}", CN_E_INVALID,
          "stream_options.include_usage"},
         {CN_PARAMS_CHAT, "{\"stream\":true,\"stream_options\":[]}", CN_E_INVALID, "stream_options"},
@@ -175,7 +177,8 @@ static void known_and_not_served_is_refused_by_name(void **state)
         {CN_PARAMS_CHAT, "{\"tool_choice\":\"none\"}", CN_OK, ""},
         {CN_PARAMS_CHAT, "{\"tool_choice\":\"auto\"}", CN_OK, ""},
         {CN_PARAMS_CHAT, "{\"tool_choice\":\"required\"}", CN_E_UNSUPPORTED, "tool_choice"},
-        {CN_PARAMS_CHAT, "{\"tool_choice\":{\"type\":\"function\"}}", CN_E_UNSUPPORTED, "tool_choice"},
+        {CN_PARAMS_CHAT, "{\"tool_choice\":{\"type\":\"function\"}}", CN_E_UNSUPPORTED,
+         "tool_choice"},
         {CN_PARAMS_CHAT, "{\"chat_template\":\"x\"}", CN_E_UNSUPPORTED, "chat_template"},
         {CN_PARAMS_TOKENS, "{\"chat_template\":\"x\"}", CN_E_UNSUPPORTED, "chat_template"},
         {CN_PARAMS_CHAT, "{\"guided_json\":{}}", CN_E_UNSUPPORTED, "guided_json"},
@@ -248,8 +251,9 @@ static void texts_name_value_and_bounds(void **state)
     read(w, CN_PARAMS_CHAT, "{\"top_k\":\"many\"}");
     assert_string_equal(w->err.text, "top_k: a string; must be an integer");
     read(w, CN_PARAMS_TEXT, "{\"best_of\":3}");
-    assert_string_equal(w->err.text, "best_of: Cairn does not serve choosing among more answers than "
-                                     "n; leave it out or use one of [1]");
+    assert_string_equal(w->err.text,
+                        "best_of: Cairn does not serve choosing among more answers than "
+                        "n; leave it out or use one of [1]");
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, open_world, close_world)

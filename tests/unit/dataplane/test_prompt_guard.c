@@ -30,13 +30,16 @@ static int close_world(void **state)
     return 0;
 }
 
-// Encodes `text`; compares with ids in which a byte stands for itself and 1 to 5 for special tokens.
-static void assert_encodes(world *w, const char *text, size_t len, const char *want, size_t want_count)
+// Encodes `text`; compares with ids in which a byte stands for itself and 1 to 5 for special
+// tokens.
+static void assert_encodes(world *w, const char *text, size_t len, const char *want,
+                           size_t want_count)
 {
     cn_token_list list;
     const cn_encode_options options = {.tokens_max = 0};
-    assert_int_equal(cn_prompt_guard_encode(w->guard, &w->mark, text, len, &options, &w->arena, &list,
-                                            NULL), CN_OK);
+    assert_int_equal(
+        cn_prompt_guard_encode(w->guard, &w->mark, text, len, &options, &w->arena, &list, NULL),
+        CN_OK);
     assert_int_equal(list.count, want_count);
     for (uint32_t i = 0; i < list.count; i++) {
         const int32_t id = (unsigned char)want[i];
@@ -94,7 +97,8 @@ static void joined_strings_do_not_become_a_token(void **state)
     json_t *value = json_pack("[sss]", "<|", "en", "d|>");
     assert_int_equal(apply(w, value), CN_OK);
     snprintf(text, sizeof text, "%s%s%s<|end|>", json_string_value(json_array_get(value, 0)),
-             json_string_value(json_array_get(value, 1)), json_string_value(json_array_get(value, 2)));
+             json_string_value(json_array_get(value, 1)),
+             json_string_value(json_array_get(value, 2)));
     assert_encodes(w, text, strlen(text), "<|end|>\2", 8);
     json_decref(value);
 }
@@ -105,7 +109,8 @@ static void member_names_are_marked_in_order(void **state)
     json_t *value = json_pack("{s:i,s:{s:s},s:i}", "z", 1, "<|end|>", "in", "<|user|>", "a", 2);
     assert_int_equal(apply(w, value), CN_OK);
     char *text = json_dumps(value, JSON_COMPACT);
-    assert_string_equal(text, "{\"z\":1,\"<\xEF\xB7\x90|end|>\":{\"in\":\"<\xEF\xB7\x90|user|>\"},\"a\":2}");
+    assert_string_equal(
+        text, "{\"z\":1,\"<\xEF\xB7\x90|end|>\":{\"in\":\"<\xEF\xB7\x90|user|>\"},\"a\":2}");
     free(text);
     json_decref(value);
 }
@@ -118,7 +123,8 @@ static void the_mark_is_a_character_that_the_request_lacks(void **state)
     assert_int_equal(apply(w, value), CN_OK);
     assert_string_equal(w->mark.text, "\xEF\xB7\x93");
     json_decref(value);
-    for (int i = 0; i < 32; i++) strncat(all, (const char[]){(char)0xEF, (char)0xB7, (char)(0x90 + i), 0}, 4);
+    for (int i = 0; i < 32; i++)
+        strncat(all, (const char[]){(char)0xEF, (char)0xB7, (char)(0x90 + i), 0}, 4);
     value = json_string(all);
     assert_int_equal(apply(w, value), CN_OK);            // nothing to mark
     json_decref(value);
@@ -138,14 +144,14 @@ static void nul_bytes_stay(void **state)
     json_decref(value);
 }
 
-/* Whatever clients write and however the template joins it: the control tokens are the template's, in
- * their places, and the text is what it would have been. */
+/* Whatever clients write and however the template joins it: the control tokens are the template's,
+ * in their places, and the text is what it would have been. */
 static void only_the_template_writes_control_tokens(void **state)
 {
     world *w = *state;
     test_rng rng = test_rng_open("prompt_guard");
-    static const char *const pieces[] = {"<", "|", "<|", "end", "|>", "<|end|>", "<|user|>", "a", "<|en",
-                                         "d|>", "\xC3\xA9", "<|begin|>"};
+    static const char *const pieces[] = {"<",        "|", "<|",   "end", "|>",       "<|end|>",
+                                         "<|user|>", "a", "<|en", "d|>", "\xC3\xA9", "<|begin|>"};
     for (int round = 0; round < 20000; round++) {
         enum { STRINGS = 4 };
         json_t *value = json_array();
@@ -178,13 +184,15 @@ static void limits_and_front_hold_for_marked_text(void **state)
     assert_int_equal(apply(w, value), CN_OK);
     cn_encode_options options = {.add_special_tokens = true, .tokens_max = 8};
     const char *text = json_string_value(value);
-    assert_int_equal(cn_prompt_guard_encode(w->guard, &w->mark, text, strlen(text), &options, &w->arena,
-                                            &list, NULL), CN_OK);
+    assert_int_equal(cn_prompt_guard_encode(w->guard, &w->mark, text, strlen(text), &options,
+                                            &w->arena, &list, NULL),
+                     CN_OK);
     assert_int_equal(list.count, 8);
     assert_int_equal(list.ids[0], FAKE_BEGIN);
     options.tokens_max = 7;
-    assert_int_equal(cn_prompt_guard_encode(w->guard, &w->mark, text, strlen(text), &options, &w->arena,
-                                            &list, NULL), CN_E_LIMIT);
+    assert_int_equal(cn_prompt_guard_encode(w->guard, &w->mark, text, strlen(text), &options,
+                                            &w->arena, &list, NULL),
+                     CN_E_LIMIT);
     json_decref(value);
 }
 

@@ -24,15 +24,16 @@ static void open_setup(setup *s, const char *const *texts, uint32_t count)
     assert_int_equal(cn_stop_string_set_init(&s->set, s->texts, s->lens, count, &s->arena), CN_OK);
 }
 
-/* The model: looks at the whole text and tries every place. The stop string that ends first wins, of
- * those the longest. Returns the index, and in *end how much text there is. */
-static int32_t find_slowly(const setup *s, uint32_t count, const char *text, size_t len, bool include,
-                           size_t *end)
+/* The model: looks at the whole text and tries every place. The stop string that ends first wins,
+ * of those the longest. Returns the index, and in *end how much text there is. */
+static int32_t find_slowly(const setup *s, uint32_t count, const char *text, size_t len,
+                           bool include, size_t *end)
 {
     for (size_t at = 1; at <= len; at++) {
         int32_t best = CN_STOP_STRING_NONE;
         for (uint32_t i = 0; i < count; i++) {
-            if (s->lens[i] > at || memcmp(text + at - s->lens[i], s->texts[i], s->lens[i])) continue;
+            if (s->lens[i] > at || memcmp(text + at - s->lens[i], s->texts[i], s->lens[i]))
+                continue;
             if (best < 0 || s->lens[i] > s->lens[best]) best = (int32_t)i;
         }
         if (best < 0) continue;
@@ -160,8 +161,9 @@ static void nul_bytes_are_bytes(void **state)
     cn_buf out;
     cn_arena_init(&arena, 4096);
     cn_buf_init(&out, 64);
-    assert_int_equal(cn_stop_string_set_init(&set, (const char *const[]){"a\0b"}, (const uint32_t[]){3},
-                                             1, &arena), CN_OK);
+    assert_int_equal(cn_stop_string_set_init(&set, (const char *const[]){"a\0b"},
+                                             (const uint32_t[]){3}, 1, &arena),
+                     CN_OK);
     assert_int_equal(cn_stop_string_scan_init(&scan, &set, &arena), CN_OK);
     assert_int_equal(cn_stop_string_push(&scan, "xa", 2, false, &out), CN_STOP_STRING_NONE);
     assert_int_equal(cn_stop_string_push(&scan, "\0b", 2, false, &out), 0);
