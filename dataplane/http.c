@@ -6,15 +6,17 @@
 #include "base/assert.h"
 #include "dataplane/http_int.h"
 
-/* How it works. One round: wait in the transport, which calls http_conn for what came in and so puts
- * whole requests into the ring `messages`; end what is overdue; take everything out of the ring
- * `answers` into the outputs of the connections; flush the outputs that changed. Before it waits it
- * announces so and looks into `answers` once more, so no answer is slept through (base/wake.h).
+/* How it works. One round: wait in the transport, which calls http_conn for what came in and so
+ * puts whole requests into the ring `messages`; end what is overdue; take everything out of the
+ * ring `answers` into the outputs of the connections; flush the outputs that changed. Before it
+ * waits it announces so and looks into `answers` once more, so no answer is slept through
+ * (base/wake.h).
  *
- * An exchange is named by the place of its connection and a generation that goes on from one request
- * of that place to the next, also across connections. So a late answer finds a newer generation, or
- * no exchange, and is dropped; and an exchange ends for both sides either by END or by GONE. The two
- * may cross: the api ignores a GONE for what it has ended, and net drops what comes after a GONE.
+ * An exchange is named by the place of its connection and a generation that goes on from one
+ * request of that place to the next, also across connections. So a late answer finds a newer
+ * generation, or no exchange, and is dropped; and an exchange ends for both sides either by END or
+ * by GONE. The two may cross: the api ignores a GONE for what it has ended, and net drops what
+ * comes after a GONE.
  *
  * When `messages` is full, requests wait in their connections and GONEs in their places, in one
  * queue in the order in which they came. GONE comes before the next request of the same place,
@@ -71,7 +73,8 @@ static bool expire(cn_http *http)
     cn_http_conn *c;
     while ((c = overdue(http, CN_HTTP_RECEIVE))) {
         cn_err err;
-        cn_err_set(&err, CN_E_TIMEOUT, "request: not whole after %llu ms, the limit http_receive_ms",
+        cn_err_set(&err, CN_E_TIMEOUT,
+                   "request: not whole after %llu ms, the limit http_receive_ms",
                    (unsigned long long)http->limits->http_receive_ms);
         cn_metrics_add(&http->metrics->timeouts, 1);
         cn_http_refuse(http, c, &err);

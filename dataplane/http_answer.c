@@ -6,19 +6,19 @@
 #include "base/assert.h"
 #include "dataplane/http_int.h"
 
-/* How it works. What the api sends is appended to the output of its connection, framed; at the end of
- * the round each connection that has something gets one write. So what was sent together leaves
+/* How it works. What the api sends is appended to the output of its connection, framed; at the end
+ * of the round each connection that has something gets one write. So what was sent together leaves
  * together, and a token costs a stream one system call.
  *
  * The bytes of one cn_http_send become one chunk: its first message says how many they are in all,
  * and the rest follow surely, because the api counted the free places of the ring before it began.
  *
- * Output is bounded when it is appended: if it would go beyond the limit, what is there is offered to
- * the transport first, so that only a client that does not read is dropped and never one that was
- * merely given much at once. */
+ * Output is bounded when it is appended: if it would go beyond the limit, what is there is offered
+ * to the transport first, so that only a client that does not read is dropped and never one that
+ * was merely given much at once. */
 
 enum {
-    OUTPUT_BYTES_KEPT = 65536,       // a larger output gives its memory back once it has left
+    OUTPUT_BYTES_KEPT = 16384,       // a larger output gives its memory back once it has left
     HEAD_BYTES_MAX = 512             // status line and the fields that we add
 };
 

@@ -31,7 +31,8 @@ static cn_code size_known(cn_http_chunk *chunk, const cn_limits *limits, cn_err 
     return CN_OK;
 }
 
-static cn_code step_size(cn_http_chunk *chunk, const cn_limits *limits, unsigned char c, cn_err *err)
+static cn_code step_size(cn_http_chunk *chunk, const cn_limits *limits, unsigned char c,
+                         cn_err *err)
 {
     const int value = hex_value(c);
     if (value >= 0) {

@@ -104,8 +104,8 @@ static void complete(cn_http *http, cn_http_conn *c)
 
 static cn_code head_complete(cn_http *http, cn_http_conn *c, bool more_follows, cn_err *err)
 {
-    const cn_code code = cn_http_parse_head(c->head, c->head_len, c->scan.header_count, http->limits,
-                                            c->request, &c->framing, err);
+    const cn_code code = cn_http_parse_head(c->head, c->head_len, c->scan.header_count,
+                                            http->limits, c->request, &c->framing, err);
     if (code) return code;
     if (c->framing.chunked) {
         cn_http_chunk_init(&c->chunk);

@@ -5,8 +5,8 @@
  *   http_exchange.c  the api's side of the rings
  *
  * Threads: all of cn_http belongs to the net thread, but for the rings' other ends and `api_sent`.
- * Memory:  cn_http_open's: places for all connections, the rings; a connection's output while it has
- *          some; requests, which are used again. */
+ * Memory:  cn_http_open's: places for all connections, and the rings. Beyond: the output of a
+ *          connection while it has some, and requests, which are used again. */
 #pragma once
 
 #include "base/buf.h"
@@ -18,7 +18,7 @@
 
 enum {
     CN_HTTP_NONE = -1,                   // no connection, in a list of indices
-    CN_HTTP_SPARE_MAX = 256,             // requests kept for reuse
+    CN_HTTP_SPARE_MAX = 128,             // requests kept for reuse
     CN_HTTP_SPARE_BYTES_MAX = 256 * 1024 // ... with arenas of at most this size
 };
 
@@ -80,15 +80,15 @@ typedef struct cn_http_conn {
     char peer[56];
 } cn_http_conn;
 
-/* One message from api to net, eight cache lines. What does not fit goes on in messages of the same kind without
- * `first`. */
+/* One message from api to net, eight cache lines. What does not fit goes on in messages of the same
+ * kind without `first`. */
 typedef enum cn_http_answer_kind { CN_HTTP_START, CN_HTTP_BYTES, CN_HTTP_END } cn_http_answer_kind;
 
 enum { CN_HTTP_ANSWER_BYTES = 512 - 25, CN_HTTP_TYPE_BYTES_MAX = 128 };
 
 typedef struct cn_http_answer {
     cn_exchange exchange;
-    int64_t total;                       // first START: length of the body; first BYTES: of this call
+    int64_t total;                       // of the body (first START), of this call (first BYTES)
     uint16_t status;
     uint16_t len;                        // of `bytes`
     uint16_t type_len;                   // first START: the content type is in front of `extra`
@@ -155,8 +155,11 @@ void cn_http_refuse(cn_http *http, cn_http_conn *c, const cn_err *err);
 /* Has the output leave at the end of this round. */
 void cn_http_mark_dirty(cn_http *http, cn_http_conn *c);
 /* Bytes that wait to leave. */
-static inline size_t cn_http_unsent(const cn_http_conn *c) { return c->output.len - c->output_sent; }
-/* Writes what the transport takes, and finishes the connection if that was all and it is closing. */
+static inline size_t cn_http_unsent(const cn_http_conn *c)
+{
+    return c->output.len - c->output_sent;
+}
+/* Writes what the transport takes; finishes the connection if that was all and it is closing. */
 void cn_http_output_flush(cn_http *http, cn_http_conn *c);
 /* Appends; a connection that would go beyond http_output_bytes is dropped. False if it was. */
 bool cn_http_output_add(cn_http *http, cn_http_conn *c, const void *data, size_t len);

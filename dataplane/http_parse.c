@@ -6,8 +6,8 @@
 #include <strings.h>
 
 /* How it works. http-parser reports where names and values are; each is terminated once the parser
- * has gone past it, that is when it reports the next one. It must find exactly as many fields as the
- * scan counted: where the two disagree, so might another parser, and the request is refused.
+ * has gone past it, that is when it reports the next one. It must find exactly as many fields as
+ * the scan counted: where the two disagree, so might another parser, and the request is refused.
  *
  * It is told that no body follows, and what fields mean is decided here: http-parser takes
  * `Transfer-Encoding-X` for `Transfer-Encoding` and `keep-alive` before a tab for another word. */
@@ -167,7 +167,8 @@ static bool has_word(const char *list, const char *word)
         list += strspn(list, ", \t");
         const size_t n = strcspn(list, ", \t");
         const char *after = list + n + strspn(list + n, " \t");
-        if (n == len && strncasecmp(list, word, len) == 0 && (*after == ',' || !*after)) return true;
+        const bool ends = *after == ',' || *after == '\0';
+        if (ends && n == len && strncasecmp(list, word, len) == 0) return true;
         list += strcspn(list, ",");
     }
     return false;
@@ -243,8 +244,8 @@ static cn_code take_body_length(const fields *f, const cn_limits *limits, cn_htt
 {
     if (f->encoding_count) {
         if (f->length_count) {
-            return cn_err_set(err, CN_E_HTTP, "Content-Length beside Transfer-Encoding; must be one "
-                                              "of the two");
+            return cn_err_set(err, CN_E_HTTP, "Content-Length beside Transfer-Encoding; must be "
+                                              "one of the two");
         }
         if (f->encoding_count > 1 || framing->http10) {
             return cn_err_set(err, CN_E_HTTP, "Transfer-Encoding: must be once, in HTTP/1.1");

@@ -19,8 +19,8 @@ typedef struct cn_http_framing {
     uint64_t body_bytes;         // Content-Length; 0 if there is none
 } cn_http_framing;
 
-/* Fills method, path, query, headers and header_count of the request (whose arena is open) from a head
- * with `header_count` header lines. *framing holds what was understood also when it fails.
+/* Fills method, path, query, headers and header_count of the request (whose arena is open) from a
+ * head with `header_count` header lines. *framing holds what was understood also when it fails.
  * Errors: CN_E_HTTP, CN_E_METHOD, CN_E_ENCODING, CN_E_EXPECTATION, CN_E_BODY, CN_E_MEMORY. */
 cn_code cn_http_parse_head(char *head, size_t len, uint32_t header_count, const cn_limits *limits,
                            cn_http_request *request, cn_http_framing *framing, cn_err *err);

@@ -10,8 +10,8 @@
  *                                                              └─▶ HEAD_END ─▶ done
  *
  * LEADING_END, LINE_END and HEAD_END have seen CR and accept nothing but LF; no other state accepts
- * LF, and only those that lead there accept CR. So every line ends with exactly CRLF, folding cannot
- * occur (LINE_START refuses white space), and a name ends with its colon. */
+ * LF, and only those that lead there accept CR. So every line ends with exactly CRLF, folding
+ * cannot occur (LINE_START refuses white space), and a name ends with its colon. */
 
 enum { LEADING, LEADING_END, METHOD, TARGET, VERSION, LINE_END, LINE_START, NAME, VALUE, HEAD_END };
 
@@ -29,10 +29,12 @@ static const uint8_t classes[256] = {
     ['!'] = T | U | V, ['"'] = V, ['#'] = T | V, ['$'] = T | U | V, ['%'] = T | U | V,
     ['&'] = T | U | V, ['\''] = T | U | V, ['('] = U | V, [')'] = U | V, ['*'] = T | U | V,
     ['+'] = T | U | V, [','] = U | V, ['-'] = T | U | V, ['.'] = T | U | V, ['/'] = U | V,
-    ['0' ... '9'] = T | U | V | H, [':'] = U | V, [';'] = U | V, ['<'] = V, ['='] = U | V, ['>'] = V,
-    ['?'] = U | V, ['@'] = U | V, ['A' ... 'F'] = T | U | V | H, ['G' ... 'Z'] = T | U | V,
+    ['0' ... '9'] = T | U | V | H,
+    [':'] = U | V, [';'] = U | V, ['<'] = V, ['='] = U | V, ['>'] = V, ['?'] = U | V, ['@'] = U | V,
+    ['A' ... 'F'] = T | U | V | H, ['G' ... 'Z'] = T | U | V,
     ['['] = U | V, ['\\'] = V, [']'] = U | V, ['^'] = T | V, ['_'] = T | U | V, ['`'] = T | V,
-    ['a' ... 'f'] = T | U | V | H, ['g' ... 'z'] = T | U | V, ['{'] = V, ['|'] = T | V, ['}'] = V, ['~'] = T | U | V,
+    ['a' ... 'f'] = T | U | V | H, ['g' ... 'z'] = T | U | V,
+    ['{'] = V, ['|'] = T | V, ['}'] = V, ['~'] = T | U | V,
     [0x80 ... 0xFF] = V,
 };
 #undef T
@@ -120,7 +122,8 @@ static cn_code step_request_line(cn_http_scan *scan, const cn_limits *limits, un
 static cn_code step_line_end(cn_http_scan *scan, unsigned char c, cn_err *err)
 {
     if (c != '\n') {
-        return cn_err_set(err, CN_E_HTTP, "carriage return without line feed, before byte 0x%02x", c);
+        return cn_err_set(err, CN_E_HTTP, "carriage return without line feed, before byte 0x%02x",
+                          c);
     }
     if (!scan->version_ok && scan->state == LINE_END) {
         return cn_err_set(err, CN_E_VERSION, "HTTP version; must be 1.0 or 1.1");
@@ -130,7 +133,8 @@ static cn_code step_line_end(cn_http_scan *scan, unsigned char c, cn_err *err)
     return CN_OK;
 }
 
-static cn_code step_header(cn_http_scan *scan, const cn_limits *limits, unsigned char c, cn_err *err)
+static cn_code step_header(cn_http_scan *scan, const cn_limits *limits, unsigned char c,
+                           cn_err *err)
 {
     switch (scan->state) {
     case LINE_START:
@@ -139,7 +143,8 @@ static cn_code step_header(cn_http_scan *scan, const cn_limits *limits, unsigned
             return CN_OK;
         }
         if (c == ' ' || c == '\t') {
-            return refuse(err, c, "at the start of a header line", "a name; lines cannot be folded");
+            return refuse(err, c, "at the start of a header line",
+                          "a name; lines cannot be folded");
         }
         if (!(classes[c] & TOKEN)) {
             return refuse(err, c, "at the start of a header line", "a name");
@@ -196,7 +201,8 @@ cn_code cn_http_scan_feed(cn_http_scan *scan, const cn_limits *limits, const cha
     scan->bytes += (uint32_t)at;
     *taken = at;
     if (!scan->done && len > room) {
-        return cn_err_set(err, CN_E_HEADERS, "head: more than %llu bytes, the limit http_header_bytes",
+        return cn_err_set(err, CN_E_HEADERS,
+                          "head: more than %llu bytes, the limit http_header_bytes",
                           (unsigned long long)limits->http_header_bytes);
     }
     return CN_OK;

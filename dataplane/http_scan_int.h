@@ -28,7 +28,7 @@ typedef struct cn_http_scan {
 
 /* Begins a head with its request line. */
 void cn_http_scan_init(cn_http_scan *scan);
-/* Begins a section of header lines without a request line, after `bytes` that count as part of it. */
+/* Begins header lines without a request line; `bytes` before them count as part of the section. */
 void cn_http_scan_init_trailers(cn_http_scan *scan, uint32_t bytes);
 
 /* Reads up to the end of the head, which is in this piece if scan->done is set; *taken bytes were

@@ -32,8 +32,8 @@
  * once per signal, whether or not somebody reads it.
  *
  * Options are set on the listener and accepted sockets inherit them: TCP_NODELAY, and what notices
- * a peer that vanished without a word: keep-alive probes while nothing is sent, a limit on the age of
- * unacknowledged bytes while something is. */
+ * a peer that vanished without a word: keep-alive probes while nothing is sent, a limit on the age
+ * of unacknowledged bytes while something is. */
 
 enum {
     READ_BYTES = 32 * 1024,
@@ -353,9 +353,10 @@ static cn_code kernel_open(const cn_transport_options *options, cn_transport **o
     k->free_first = k->linger_first = k->linger_last = NONE;
     // calloc of that size is untouched zero pages: places cost memory when they are first used.
     k->places = calloc(k->place_max, sizeof *k->places);
-    cn_code code = k->places ? CN_OK
-                             : cn_err_set(err, CN_E_MEMORY, "transport: no memory for %u connections",
-                                          k->place_max);
+    cn_code code = CN_OK;
+    if (!k->places) {
+        code = cn_err_set(err, CN_E_MEMORY, "transport: no memory for %u connections", k->place_max);
+    }
     if (!code) code = listen_on(k, options->address, err);
     if (!code) code = watch_first(k, options->wake, err);
     if (code) {

@@ -3,8 +3,8 @@
  * Prints the address that it listens on, and drains and ends with status 0 after SIGTERM.
  *
  *   /ok                           "ok"
- *   /stream?chunks=N&bytes=M      N chunks of M bytes; each round of the api sends one chunk to every
- *                                 stream, then waits for --pace-us
+ *   /stream?chunks=N&bytes=M      N chunks of M bytes; each round of the api sends one chunk to
+ *                                 every stream, then waits for --pace-us
  *   /hang                         no answer
  *   /metrics                      Prometheus text
  *   anything else                 JSON of the request
@@ -229,9 +229,10 @@ static const char *parse_arguments(int argc, char **argv)
     const char *address = "127.0.0.1:0";
     for (int i = 1; i < argc; i += 2) {
         if (i + 1 == argc) return NULL;
-        if (strcmp(argv[i], "--address") == 0) address = argv[i + 1];
-        else if (strcmp(argv[i], "--pace-us") == 0) the.pace_ns = strtoull(argv[i + 1], NULL, 10) * 1000;
-        else if (strcmp(argv[i], "--limit") != 0 || !set_limit(argv[i + 1])) return NULL;
+        const char *value = argv[i + 1];
+        if (strcmp(argv[i], "--address") == 0) address = value;
+        else if (strcmp(argv[i], "--pace-us") == 0) the.pace_ns = strtoull(value, NULL, 10) * 1000;
+        else if (strcmp(argv[i], "--limit") != 0 || !set_limit(value)) return NULL;
     }
     return address;
 }
@@ -254,8 +255,9 @@ int main(int argc, char **argv)
         return 1;
     }
     memset(the.filler, 'x', CHUNK_BYTES_MAX);
-    const cn_http_options options = {&cn_transport_kernel_ops, address, &the.limits, cn_clock_system(),
-                                     &the.metrics, &the.net_wake, &the.api_wake};
+    const cn_http_options options = {&cn_transport_kernel_ops, address, &the.limits,
+                                     cn_clock_system(), &the.metrics, &the.net_wake,
+                                     &the.api_wake};
     if (cn_http_open(&options, &the.http, &err)) {
         fprintf(stderr, "echo_server: %s\n", err.text);
         return 1;

@@ -47,7 +47,7 @@ class Partial(Exception):
 
 
 class Unsure(Exception):
-    """A line without its end: whether it is refused yet depends on bytes that the model does not read."""
+    """A line without its end: whether it is refused already is not for the model to say."""
 
 
 def take_line(data: bytes, at: int) -> tuple[bytes, int]:
@@ -197,12 +197,14 @@ BASES = [
     b"PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nExpect: 100-continue\r\n\r\n",
 ]
 SPLICES = [
-    b"\r\n", b"\n", b"\r", b"\r\r\n", b"\0", b" ", b"\t", b":", b"\x0b", b"\x7f", b"\x80", b"\xff", b"%", b"%0",
-    b"\r\n ", b"0", b"-1", b"+1", b"0x", b",", b";", b"chunked", b", chunked", b"HTTP/1.1", b"HTTP/2.0",
+    b"\r\n", b"\n", b"\r", b"\r\r\n", b"\0", b" ", b"\t", b":", b"\x0b", b"\x7f", b"\x80", b"\xff",
+    b"%", b"%0", b"\r\n ", b"0", b"-1", b"+1", b"0x", b",", b";", b"chunked", b", chunked", b"HTTP/1.1", b"HTTP/2.0",
     b"Content-Length: 5\r\n", b"Content-Length: 6\r\n", b"Transfer-Encoding: chunked\r\n",
     b"Transfer-Encoding: identity\r\n", b"Transfer-Encoding : chunked\r\n", b"Host: b\r\n",
-    b"Expect: 100-continue\r\n", b"Connection: close\r\n", b"0\r\n\r\n", b"ffffffffffffffff\r\n", b"X: y\r\n",
-    b"GET /s HTTP/1.1\r\nHost: a\r\n\r\n", b"X" * 5000, b"X: y\r\n" * 70, b"Y: " + b"z" * 17000 + b"\r\n", b";" + b"e" * 9000, b"T: " + b"t" * 9000 + b"\r\n",
+    b"Expect: 100-continue\r\n", b"Connection: close\r\n", b"0\r\n\r\n", b"ffffffffffffffff\r\n",
+    b"X: y\r\n",
+    b"GET /s HTTP/1.1\r\nHost: a\r\n\r\n", b"X" * 5000, b"X: y\r\n" * 70,
+    b"Y: " + b"z" * 17000 + b"\r\n", b";" + b"e" * 9000, b"T: " + b"t" * 9000 + b"\r\n",
 ]
 
 
@@ -233,7 +235,8 @@ def mutate(rng: random.Random, data: bytes) -> bytes:
         if not digits:
             return data
         start, end = rng.choice(digits)
-        number = rng.choice([b"", b"0", b"1", b"4", b"6", b"0005", b"18446744073709551616", b"9" * 40, b"1e3"])
+        number = rng.choice([b"", b"0", b"1", b"4", b"6", b"0005", b"18446744073709551616",
+                             b"9" * 40, b"1e3"])
         return data[:start] + number + data[end:]
     return data[:at]
 

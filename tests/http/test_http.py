@@ -42,7 +42,8 @@ class Server:
         return socket.create_connection(self.endpoint, timeout=20)
 
     def curl(self, *arguments: str) -> subprocess.CompletedProcess:
-        return subprocess.run(["curl", "-sS", "--max-time", "20", *arguments], capture_output=True, text=True)
+        return subprocess.run(["curl", "-sS", "--max-time", "20", *arguments],
+                              capture_output=True, text=True)
 
     def url(self, path: str) -> str:
         return f"http://{self.address}{path}"
@@ -134,8 +135,8 @@ def test_connection_is_used_again(echo: Server) -> None:
 
 
 def test_head_and_options(echo: Server) -> None:
-    done = echo.curl("-v", "-I", echo.url("/x"), "--next", "-sS", "-X", "OPTIONS", "--request-target", "*",
-                     echo.url("/"))
+    done = echo.curl("-v", "-I", echo.url("/x"), "--next", "-sS", "-X", "OPTIONS",
+                     "--request-target", "*", echo.url("/"))
     assert "Re-using existing connection" in done.stderr
     assert '"method":"OPTIONS","path":"*"' in done.stdout
     assert '"method":"HEAD"' not in done.stdout          # the answer has a length and no body

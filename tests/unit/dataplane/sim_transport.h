@@ -1,6 +1,6 @@
 /* tests/unit/dataplane/sim_transport.h: connections without a network.
- * A test makes clients, lets them send and go away, and limits what they read; poll shows all that to
- * the handler as the kernel's transport would. One at a time.
+ * A test makes clients, lets them send and go away, and limits what they read; poll shows all that
+ * to the handler as the kernel's transport would. One at a time.
  *
  * Threads: one.
  * Memory:  a client's output is the test's until sim_close. */
@@ -172,7 +172,10 @@ static inline void sim_abort(cn_transport *transport, cn_conn conn)
     sim_release((sim *)transport, c);
 }
 
-static inline void sim_stop_listening(cn_transport *transport) { ((sim *)transport)->listening = false; }
+static inline void sim_stop_listening(cn_transport *transport)
+{
+    ((sim *)transport)->listening = false;
+}
 
 static inline const char *sim_address(const cn_transport *transport)
 {
@@ -192,14 +195,16 @@ static inline void sim_close(cn_transport *transport)
     free(s);
 }
 
-static inline cn_code sim_open(const cn_transport_options *options, cn_transport **out, cn_err *err);
+static inline cn_code sim_open(const cn_transport_options *options, cn_transport **out,
+                               cn_err *err);
 
 static const cn_transport_ops sim_ops = {
     "sim", sim_open, sim_close, sim_address, sim_poll,
     sim_write, sim_resume, sim_finish, sim_abort, sim_stop_listening,
 };
 
-static inline cn_code sim_open(const cn_transport_options *options, cn_transport **out, cn_err *err)
+static inline cn_code sim_open(const cn_transport_options *options, cn_transport **out,
+                               cn_err *err)
 {
     (void)err;
     sim_now = calloc(1, sizeof *sim_now);

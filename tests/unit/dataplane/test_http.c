@@ -39,7 +39,8 @@ static void idle_connections_are_closed_in_time(void **state)
 static void slow_requests_time_out(void **state)
 {
     (void)state;
-    static const char *const parts[] = {"G", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n1"};
+    static const char *const parts[] = {"G",
+                                        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n1"};
     for (int i = 0; i < 2; i++) {
         world *w = world_default();
         sim_client *c = sim_connect();
@@ -164,7 +165,8 @@ static void gone_may_cross_an_end(void **state)
 static void clients_that_leave_early_cost_nothing(void **state)
 {
     (void)state;
-    static const char *const parts[] = {"", "GET", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc",
+    static const char *const parts[] = {"", "GET",
+                                        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc",
                                         "GET / HTTP/9.9\r\n"};
     world *w = world_default();
     cn_http_message m;
@@ -205,90 +207,96 @@ static void requests_wait_when_the_ring_is_full(void **state)
     world_close(w);
 }
 
-// While the ring is full, clients come, are half answered, and go; places are used again. Whatever the
-// order, each exchange that reached the api ends once: by its END, or by a GONE after its REQUEST.
+// The model of what the api has: exchanges that it took and that have neither ended nor gone.
+enum { PLACES = 6 };
+
+typedef struct live {
+    cn_exchange exchange[PLACES];
+    bool started[PLACES];
+    uint32_t count, ended, gone;
+} live;
+
+static void live_remove(live *l, uint32_t i)
+{
+    l->count--;
+    l->exchange[i] = l->exchange[l->count];
+    l->started[i] = l->started[l->count];
+}
+
+// A place has one exchange at a time; a GONE is of the newest one, or of one that has ended.
+static void live_take(live *l, world *w)
+{
+    cn_http_message m;
+    uint32_t i = 0;
+    if (!cn_http_next(w->http, &m)) return;
+    while (i < l->count && l->exchange[i].index != m.exchange.index) i++;
+    if (m.kind == CN_HTTP_REQUEST) {
+        assert_int_equal(i, l->count);
+        assert_true(l->count < PLACES);
+        cn_http_request_free(w->http, m.request);
+        l->started[l->count] = false;
+        l->exchange[l->count++] = m.exchange;
+    } else if (i < l->count) {
+        assert_int_equal(l->exchange[i].generation, m.exchange.generation);
+        live_remove(l, i);
+        l->gone++;
+    }
+}
+
+static void live_answer(live *l, world *w)
+{
+    if (!l->count) return;
+    const cn_exchange x = l->exchange[0];
+    if (!l->started[0]) {
+        l->started[0] = cn_http_start(w->http, x, 200, "a/b", CN_HTTP_LENGTH_STREAM, "");
+    } else if (cn_http_end(w->http, x)) {
+        live_remove(l, 0);
+        l->ended++;
+    }
+}
+
+static void random_history(test_rng *rng, world *w, live *l)
+{
+    sim_client *clients[PLACES] = {0};
+    for (int step = 0; step < 600; step++) {
+        sim_client **c = &clients[test_rng_below(rng, PLACES)];
+        switch (test_rng_below(rng, 6)) {
+        case 0:
+            if (!*c || (*c)->leaving) *c = sim_connect();
+            sim_text(*c, GET_X);
+            break;
+        case 1:
+            if (*c) (*c)->leaving = true;
+            break;
+        case 2: live_take(l, w); break;
+        case 3: live_answer(l, w); break;
+        default: world_round(w);
+        }
+    }
+    for (int i = 0; i < PLACES; i++) {
+        if (clients[i]) clients[i]->leaving = true;
+    }
+}
+
+// While the ring is full, clients come, are half answered, and go; places are used again. Whatever
+// the order, each exchange that reached the api ends once: by its END, or by a GONE after its
+// REQUEST.
 static void every_exchange_ends_in_every_history(void **state)
 {
     (void)state;
-    enum { PLACES = 6, LIVE_MAX = 64 };
     test_rng rng = test_rng_open("http");
     for (int history = 0; history < 40; history++) {
         cn_limits limits = cn_limits_default();
         limits.connections = PLACES;
         world *w = world_open(limits, 2, 16);
-        cn_exchange live[LIVE_MAX];              // the model: taken, neither ended nor gone
-        bool started[LIVE_MAX];
-        uint32_t live_count = 0, ended = 0, gone = 0;
-        sim_client *clients[PLACES] = {0};
-        for (int step = 0; step < 600; step++) {
-            const uint32_t i = test_rng_below(&rng, PLACES);
-            cn_http_message m;
-            switch (test_rng_below(&rng, 6)) {
-            case 0:
-                if (!clients[i] || clients[i]->leaving || clients[i]->aborted) {
-                    clients[i] = sim_connect();
-                }
-                sim_text(clients[i], GET_X);
-                break;
-            case 1:
-                if (clients[i]) clients[i]->leaving = true;
-                break;
-            case 2:
-                if (!cn_http_next(w->http, &m)) break;
-                if (m.kind == CN_HTTP_REQUEST) {
-                    cn_http_request_free(w->http, m.request);
-                    for (uint32_t k = 0; k < live_count; k++) {
-                        assert_int_not_equal(live[k].index, m.exchange.index);
-                    }
-                    assert_true(live_count < LIVE_MAX);
-                    started[live_count] = false;
-                    live[live_count++] = m.exchange;
-                    break;
-                }
-                for (uint32_t k = 0; k < live_count; k++) {
-                    if (live[k].index != m.exchange.index) continue;
-                    assert_int_equal(live[k].generation, m.exchange.generation);
-                    started[k] = started[live_count - 1];
-                    live[k] = live[--live_count];
-                    gone++;
-                    break;
-                }
-                break;
-            case 3:
-                if (!live_count) break;
-                if (!started[0]) {
-                    started[0] = cn_http_start(w->http, live[0], 200, "a/b", CN_HTTP_LENGTH_STREAM, "");
-                } else if (cn_http_end(w->http, live[0])) {
-                    started[0] = started[live_count - 1];
-                    live[0] = live[--live_count];
-                    ended++;
-                }
-                break;
-            default: world_round(w);
-            }
+        live l = {0};
+        random_history(&rng, w, &l);
+        assert_true(l.ended > 0 && l.gone > 0);
+        for (int i = 0; i < 100; i++) {          // more than there can be messages
+            world_round(w);
+            live_take(&l, w);
         }
-        assert_true(ended > 0 && gone > 0);
-        for (int i = 0; i < PLACES; i++) {
-            if (clients[i]) clients[i]->leaving = true;
-        }
-        cn_http_message m;
-        do {
-            world_settle(w);
-            while (cn_http_next(w->http, &m)) {
-                if (m.kind == CN_HTTP_REQUEST) {
-                    cn_http_request_free(w->http, m.request);
-                    live[live_count++] = m.exchange;
-                    continue;
-                }
-                for (uint32_t k = 0; k < live_count; k++) {
-                    if (live[k].index != m.exchange.index) continue;
-                    assert_int_equal(live[k].generation, m.exchange.generation);
-                    live[k] = live[--live_count];
-                    break;
-                }
-            }
-        } while (cn_http_poll(w->http, 0));
-        assert_int_equal(live_count, 0);
+        assert_int_equal(l.count, 0);
         assert_int_equal(cn_http_connection_count(w->http), 0);
         world_close(w);
     }
@@ -356,8 +364,8 @@ static void open_passes_on_what_the_transport_says(void **state)
     cn_err err;
     cn_http *http;
     assert_int_equal(cn_wake_open(&wake, NULL), CN_OK);
-    const cn_http_options options = {&cn_transport_kernel_ops, "nowhere", &limits, cn_clock_system(),
-                                     metrics, &wake, &wake};
+    const cn_http_options options = {&cn_transport_kernel_ops, "nowhere", &limits,
+                                     cn_clock_system(), metrics, &wake, &wake};
     assert_int_equal(cn_http_open(&options, &http, &err), CN_E_INVALID);
     assert_null(http);
     assert_non_null(strstr(err.text, "\"nowhere\" has no port"));
@@ -365,8 +373,8 @@ static void open_passes_on_what_the_transport_says(void **state)
     free(metrics);
 }
 
-// The api on a thread of its own, as in the appliance: for ThreadSanitizer, and for wake-ups that are
-// lost, which would show as a test that never ends.
+// The api on a thread of its own, as in the appliance: for ThreadSanitizer, and for wake-ups that
+// are lost, which would show as a test that never ends.
 typedef struct api_thread {
     world *w;
     atomic_bool stop;
@@ -397,7 +405,7 @@ static void two_threads(void **state)
     for (int i = 0; i < CLIENTS; i++) clients[i] = sim_connect();
     assert_int_equal(pthread_create(&thread, NULL, api_main, &t), 0);
     for (int round = 1; round <= ROUNDS; round++) {
-        for (int i = 0; i < CLIENTS; i++) sim_text(clients[i], "GET /y HTTP/1.1\r\nHost: a\r\n\r\n");
+        for (int i = 0; i < CLIENTS; i++) sim_text(clients[i], GET_X);
         while (cn_metrics_get(&w->metrics.http_2xx) < (uint64_t)round * CLIENTS) {
             cn_http_poll(w->http, 0);
         }

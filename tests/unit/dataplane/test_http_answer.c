@@ -97,10 +97,12 @@ static void connections_persist_as_asked(void **state)
         {"GET /x HTTP/1.1\r\nHost: a\r\n\r\n", NULL, true},
         {"GET /x HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n", NULL, true},
         {"GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "Connection: close\r\n", false},
-        {"GET /x HTTP/1.1\r\nHost: a\r\nConnection: x, CLOSE\r\n\r\n", "Connection: close\r\n", false},
+        {"GET /x HTTP/1.1\r\nHost: a\r\nConnection: x, CLOSE\r\n\r\n",
+         "Connection: close\r\n", false},
         {"GET /x HTTP/1.0\r\n\r\n", "Connection: close\r\n", false},
         {"GET /x HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", "Connection: keep-alive\r\n", true},
-        {"GET /x HTTP/1.0\r\nConnection: x ,\tkeep-alive\t\r\n\r\n", "Connection: keep-alive\r\n", true},
+        {"GET /x HTTP/1.0\r\nConnection: x ,\tkeep-alive\t\r\n\r\n",
+         "Connection: keep-alive\r\n", true},
         {"GET /x HTTP/1.0\r\nConnection: keep-alive\r\nConnection: close\r\n\r\n",
          "Connection: close\r\n", false},
         {"GET /x HTTP/1.1\r\nHost: a\r\nConnection: closed, close x\r\n\r\n", NULL, true},
@@ -223,7 +225,8 @@ static void statuses_are_counted(void **state)
     world_close(w);
 }
 
-// An answer that stops short of its length ends with a reset: the client must not take it for whole.
+// An answer that stops short of its length ends with a reset: the client must not take it for
+// whole.
 static void short_answer_is_reset(void **state)
 {
     (void)state;
@@ -285,9 +288,9 @@ static void unread_output_is_bounded(void **state)
         cn_http_message m;
         c->room = 0;
         const cn_exchange x = world_request(w, c, GET_X);
-        const int64_t head_bytes = (int64_t)strlen("HTTP/1.1 200 OK\r\n" DATE "Content-Type: a/b\r\n"
-                                                   "Content-Length: 65536\r\n\r\n");
-        const size_t body_bytes = (size_t)(65536 - head_bytes) + over;
+        const size_t head_bytes = strlen("HTTP/1.1 200 OK\r\n" DATE "Content-Type: a/b\r\n"
+                                         "Content-Length: 65536\r\n\r\n");
+        const size_t body_bytes = 65536 - head_bytes + over;
         assert_true(cn_http_start(w->http, x, 200, "a/b", 65536, ""));
         assert_int_equal(cn_http_send(w->http, x, text, body_bytes), body_bytes);
         world_settle(w);

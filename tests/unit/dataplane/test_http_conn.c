@@ -17,7 +17,8 @@ static const char *const pipeline_bodies[] = {
     "GET [/a] [b=c&d] 192.0.2.7:40001\nhost=example.org:80\nx-empty=\nx-space=a  b\nbody 0: ",
     "POST [/v1/chat/completions] [] 192.0.2.7:40001\nhost=[::1]\ncontent-length=11\n"
     "body 11: hello\r\n\r\nyo",
-    "POST [/chunks] [] 192.0.2.7:40001\nhost=a\ntransfer-encoding=Chunked\nbody 15: hello0123456789",
+    "POST [/chunks] [] 192.0.2.7:40001\nhost=a\ntransfer-encoding=Chunked\n"
+    "body 15: hello0123456789",
     "POST [/none] [] 192.0.2.7:40001\nhost=a\ncontent-length=0\nbody 0: ",
     "GET [/abs] [q] 192.0.2.7:40001\nhost=other.example\nbody 0: ",
     "OPTIONS [*] [] 192.0.2.7:40001\nhost=\nbody 0: ",
@@ -492,7 +493,8 @@ static void continue_is_sent_when_the_body_is_awaited(void **state)
 {
     (void)state;
     static const char *const bodies[][2] = {
-        {"Content-Length: 3\r\n\r\n", "abc"}, {"Transfer-Encoding: chunked\r\n\r\n", "3\r\nabc\r\n0\r\n\r\n"}};
+        {"Content-Length: 3\r\n\r\n", "abc"},
+        {"Transfer-Encoding: chunked\r\n\r\n", "3\r\nabc\r\n0\r\n\r\n"}};
     for (int i = 0; i < 2; i++) {
         world *w = world_default();
         sim_client *c = sim_connect();

@@ -17,8 +17,8 @@
 #include "tests/unit/cmocka_all.h"
 
 /* Real sockets on loopback, driven from one thread. The kernel delivers on loopback before send
- * returns, but resets and ends may take a moment, so the tests poll until what they wait for is there;
- * WAIT_NS only bounds a failure. */
+ * returns, but resets and ends may take a moment, so the tests poll until what they wait for is
+ * there; WAIT_NS only bounds a failure. */
 
 static const uint64_t MS = 1000000;
 static const uint64_t WAIT_NS = 5000000000;
@@ -183,8 +183,8 @@ static void bytes_go_both_ways(void **state)
     }
 }
 
-// What the handler leaves is shown again by resume, once, in order, with what came since, and a held
-// connection neither spins nor reads on: the peer's window closes.
+// What the handler leaves is shown again by resume, once, in order, with what came since, and a
+// held connection neither spins nor reads on: the peer's window closes.
 static void held_bytes_wait(void **state)
 {
     (void)state;
@@ -209,7 +209,7 @@ static void held_bytes_wait(void **state)
     p->take_max = SIZE_MAX;
     w->transport->ops->resume(w->transport, conn);
     assert_int_equal(p->received.len, 6);
-    w->transport->ops->resume(w->transport, conn);               // nothing is held: nothing is shown
+    w->transport->ops->resume(w->transport, conn);       // nothing is held: nothing is shown
     assert_int_equal(p->shown_count, 3);
     POLL_UNTIL(w, p->received.len == 9);
     assert_memory_equal(p->received.data, "abcdefghi", 9);
@@ -259,7 +259,9 @@ static void end_of_a_held_peer_is_noticed(void **state)
             send_text(fd, "more");
             for (int i = 0; i < 3; i++) w->transport->ops->poll(w->transport, 0);
         }
-        if (how & 2) assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset), 0);
+        if (how & 2) {
+            assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset), 0);
+        }
         close(fd);
         POLL_UNTIL(w, w->closed_count == before + 1);
     }
@@ -342,7 +344,8 @@ static void finish_lingers(void **state)
     world_close(w);
 }
 
-// A peer that neither reads nor closes is waited for during a bounded time, and its place comes back.
+// A peer that neither reads nor closes is waited for during a bounded time, and its place comes
+// back.
 static void finish_ends_in_time(void **state)
 {
     (void)state;
