@@ -149,6 +149,14 @@ static cn_value captured(cn_run *run, const cn_node *node, cn_flow *flow)
     return text;
 }
 
+// The result of a block is not converted: Jinja joins it with the strings around it.
+static cn_flow emit_string(cn_run *run, cn_value v, const char *what)
+{
+    if (is_string(v)) return done(cn_template_run_emit(run, v.as.text, v.len));
+    cn_template_run_invalid(run, "%s must give a str, not %s", what, cn_template_value_type(v));
+    return CN_FLOW_FAILED;
+}
+
 static cn_flow exec_capture(cn_run *run, const cn_node *node)
 {
     cn_flow flow = CN_FLOW_NEXT;
@@ -158,7 +166,7 @@ static cn_flow exec_capture(cn_run *run, const cn_node *node)
     if (node->kind == CN_NODE_SET_BLOCK) {
         return done(cn_template_exec_assign(run, node->as.block.target, text));
     }
-    return done(cn_template_text_str(run, text));
+    return emit_string(run, text, "a filter block");
 }
 
 static cn_value make_macro(cn_run *run, const cn_macro_def *def)
@@ -181,7 +189,7 @@ static cn_flow exec_call_block(cn_run *run, const cn_node *node)
     const cn_value caller = make_macro(run, node->as.call_block.macro);
     if (is_bad(caller)) return CN_FLOW_FAILED;
     const cn_value text = cn_template_eval_call(run, node->as.call_block.call, caller);
-    return done(cn_template_text_str(run, text));
+    return is_bad(text) ? CN_FLOW_FAILED : emit_string(run, text, "a call block");
 }
 
 static cn_flow exec_with(cn_run *run, const cn_node *node)

@@ -169,8 +169,7 @@ static cn_value filter_truncate(cn_run *run, const cn_value *a, const cn_args *a
     cn_text text, end = {"...", 3};
     int64_t length, leeway;
     (void)args;
-    if (!cn_template_strings_want(run, a[0], "truncate's text", &text) ||
-        !cn_template_strings_want_int(run, a[1], "truncate's length", 255, &length) ||
+    if (!cn_template_strings_want_int(run, a[1], "truncate's length", 255, &length) ||
         (!is_missing(a[3]) && !cn_template_strings_want(run, a[3], "truncate's end", &end)) ||
         !cn_template_strings_want_int(run, a[4].kind == CN_NONE ? make_missing() : a[4],
                                       "truncate's leeway", 5, &leeway)) {
@@ -181,7 +180,9 @@ static cn_value filter_truncate(cn_run *run, const cn_value *a, const cn_args *a
         return cn_template_run_invalid(run, "truncate() wants a length of %lld or more",
                                        (long long)end_points);
     }
-    if ((int64_t)cn_template_value_points(text) <= length + leeway) return a[0];
+    const int64_t points = cn_template_value_length(a[0]);
+    if (points >= 0 && points <= length + leeway) return a[0];
+    if (!cn_template_strings_want(run, a[0], "truncate's text", &text)) return make_bad();
     size_t kept = cn_template_value_offset(text, (size_t)(length - end_points));
     if (!flag(a[2])) {
         size_t space = kept;
@@ -390,8 +391,9 @@ static cn_value filter_round(cn_run *run, const cn_value *a, const cn_args *args
                                     : cn_template_numbers_round_int(whole_of(a[0]), digits));
     }
     const double scale = pow(10, (double)digits), scaled = real_of(a[0]) * scale;
-    if (text_is(method, "ceil")) return make_float(ceil(scaled) / scale);
-    if (text_is(method, "floor")) return make_float(floor(scaled) / scale);
+    // Python's ceil and floor give ints, which have no negative zero.
+    if (text_is(method, "ceil")) return make_float((ceil(scaled) + 0.0) / scale);
+    if (text_is(method, "floor")) return make_float((floor(scaled) + 0.0) / scale);
     return cn_template_run_invalid(run, "method must be common, ceil or floor");
 }
 

@@ -524,7 +524,9 @@ static bool emit_with_spec(cn_run *run, const spec *s, cn_value v)
     const bool numeric = s->type && strchr("bcdoxXn", s->type);
     const bool real = s->type && strchr("eEfFgG%", s->type);
     if (is_string(v)) {
-        if (s->type && s->type != 's') return bad_type(run, s, v);
+        if ((s->type && s->type != 's') || s->group || s->sign || s->alternate) {
+            return bad_type(run, s, v);
+        }
         spec plain = *s;
         if (s->align == '=') {
             if (!text_is(s->fill, "0")) return invalid(run, "'=' alignment is not allowed for str");

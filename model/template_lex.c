@@ -408,7 +408,7 @@ static bool split_tag(lexer *lex, const char *close, cn_token_kind end_kind)
             return token != NULL;
         }
         const char c = lex->text[lex->at];
-        const size_t name = cn_template_unicode_word(rest_of(lex));
+        const size_t name = cn_template_unicode_name(rest_of(lex));
         bool ok;
         if (is_digit(c)) {
             ok = emit_number(lex);

@@ -25,24 +25,29 @@ cn_loop *cn_template_loop_open(cn_run *run, const cn_for *def, cn_value source)
     return loop;
 }
 
-// Whether the loop's `if` lets `item` pass; false also when the render has failed.
-static bool passes(cn_run *run, cn_loop *loop, cn_value item)
+/* Whether the loop's `if` lets *item pass; false also when the render has failed. What passes is the
+ * target's value: an item that was unpacked to names is a tuple from here on. */
+static bool passes(cn_run *run, cn_loop *loop, cn_value *item)
 {
     cn_scope *scope = run->scope;
     cn_value test = make_bad();
     run->scope = loop->test_scope;
     loop->test_scope->count = 0;
-    if (cn_template_exec_assign(run, loop->def->target, item)) {
+    if (cn_template_exec_assign(run, loop->def->target, *item)) {
         test = cn_template_eval(run, loop->def->test);
     }
+    const bool pass = !is_bad(test) && cn_template_value_truth(test);
+    if (pass && loop->def->target->kind == CN_NODE_TUPLE) {
+        *item = cn_template_eval(run, loop->def->target);
+    }
     run->scope = scope;
-    return !is_bad(test) && cn_template_value_truth(test);
+    return pass && !run->code;
 }
 
 static bool next_passing(cn_run *run, cn_loop *loop, cn_value *item)
 {
     while (cn_template_value_next(run, &loop->walk, item)) {
-        if (!loop->test_scope || passes(run, loop, *item)) return true;
+        if (!loop->test_scope || passes(run, loop, item)) return true;
         if (run->code) return false;
     }
     return false;

@@ -467,15 +467,18 @@ static cn_value slice_items(cn_run *run, cn_value of, int64_t start, int64_t ste
     return make_items(of.kind, items, (size_t)count);
 }
 
-static cn_value slice_range(cn_run *run, const cn_range *of, int64_t start, int64_t step,
-                            int64_t count)
+static cn_value slice_range(cn_run *run, const cn_range *of, int64_t start, int64_t stop,
+                            int64_t step, int64_t count)
 {
     cn_range *range = cn_template_run_take(run, 1, sizeof *range);
     if (!range) return make_bad();
-    // A range is at most CN_RANGE_MAX long, so no product overflows that did not before.
-    range->start = of->start + start * of->step;
-    range->step = of->step * step;
-    range->stop = range->start + count * range->step;
+    if (__builtin_mul_overflow(start, of->step, &range->start) ||
+        __builtin_add_overflow(range->start, of->start, &range->start) ||
+        __builtin_mul_overflow(stop, of->step, &range->stop) ||
+        __builtin_add_overflow(range->stop, of->start, &range->stop) ||
+        __builtin_mul_overflow(step, of->step, &range->step)) {
+        return overflow(run);
+    }
     range->count = count;
     return (cn_value){.kind = CN_RANGE, .as.range = range};
 }
@@ -508,5 +511,5 @@ cn_value cn_template_ops_slice(cn_run *run, cn_value of, cn_value start, cn_valu
     const int64_t count = span <= 0 ? 0 : (span - 1) / (back ? -by : by) + 1;
     if (is_string(of)) return slice_text(run, of, from, by, count);
     if (is_sequence(of)) return slice_items(run, of, from, by, count);
-    return slice_range(run, of.as.range, from, by, count);
+    return slice_range(run, of.as.range, from, to, by, count);
 }

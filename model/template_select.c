@@ -63,12 +63,13 @@ static cn_value get(cn_run *run, cn_value item, const void *context)
     return is_bad(item) || !g->ignore_case ? item : lower_case(run, item);
 }
 
-// As get; an attribute "a,b" makes a list of both.
+/* As get, in a list: an attribute "a,b" gives both. It is a list also for one, because equal items of
+ * lists need no order: what is undefined twice can be sorted. */
 static cn_value get_many(cn_run *run, cn_value item, const void *context)
 {
     getter g = *(const getter *)context;
-    const cn_text names = is_string(g.attribute) ? text_of(g.attribute) : (cn_text){0};
-    if (!names.len || !memchr(names.at, ',', names.len)) return get(run, item, context);
+    const bool named = is_string(g.attribute);
+    const cn_text names = named ? text_of(g.attribute) : (cn_text){"", 0};
     size_t count = 1;
     for (size_t i = 0; i < names.len; i++) count += names.at[i] == ',';
     cn_value *keys = cn_template_run_take(run, count, sizeof *keys);
@@ -76,7 +77,7 @@ static cn_value get_many(cn_run *run, cn_value item, const void *context)
     const char *at = names.at, *end = names.at + names.len;
     for (size_t i = 0; i < count; i++) {
         const char *comma = memchr(at, ',', (size_t)(end - at));
-        g.attribute = make_text(at, (size_t)((comma ? comma : end) - at));
+        if (named) g.attribute = make_text(at, (size_t)((comma ? comma : end) - at));
         keys[i] = get(run, item, &g);
         if (is_bad(keys[i])) return make_bad();
         at = comma ? comma + 1 : end;

@@ -329,10 +329,7 @@ static bool split_space(cn_run *run, cn_text text, int64_t most, pieces *p)
         const size_t space = cn_template_unicode_space(text);
         text = (cn_text){text.at + space, text.len - space};
         if (!text.len) return true;
-        if (most-- == 0) {
-            text.len -= cn_template_unicode_space_back(text);
-            return add_piece(run, p, text.at, text.len);
-        }
+        if (most-- == 0) return add_piece(run, p, text.at, text.len);
         const size_t word = word_len(text);
         if (!add_piece(run, p, text.at, word)) return false;
         text = (cn_text){text.at + word, text.len - word};
@@ -357,10 +354,7 @@ static bool rsplit_space(cn_run *run, cn_text text, int64_t most, pieces *p)
     for (;;) {
         text.len -= cn_template_unicode_space_back(text);
         if (!text.len) return true;
-        if (most-- == 0) {
-            const size_t space = cn_template_unicode_space(text);
-            return add_piece(run, p, text.at + space, text.len - space);
-        }
+        if (most-- == 0) return add_piece(run, p, text.at, text.len);
         size_t from = text.len, len;
         while (from) {
             size_t before = from - 1;

@@ -131,19 +131,29 @@ static bool is_word(uint32_t point)
         return (point >= '0' && point <= '9') || ((point | 32) >= 'a' && (point | 32) <= 'z') ||
                point == '_';
     }
-    const utf8proc_category_t c = category(point);
-    return c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_NO;
+    return cn_template_unicode_is_alpha(point) || cn_template_unicode_is_numeric(point);
 }
 
-size_t cn_template_unicode_word(cn_text text)
+static bool is_mark(uint32_t point)
+{
+    const utf8proc_category_t c = category(point);
+    return c >= UTF8PROC_CATEGORY_MN && c <= UTF8PROC_CATEGORY_ME;
+}
+
+static size_t word(cn_text text, bool with_marks)
 {
     size_t at = 0, len;
-    while (at < text.len &&
-           is_word(cn_template_unicode_decode((cn_text){text.at + at, text.len - at}, &len))) {
-        at += len;
+    for (; at < text.len; at += len) {
+        const uint32_t point =
+            cn_template_unicode_decode((cn_text){text.at + at, text.len - at}, &len);
+        if (!is_word(point) && !(with_marks && is_mark(point))) break;
     }
     return at;
 }
+
+size_t cn_template_unicode_word(cn_text text) { return word(text, false); }
+
+size_t cn_template_unicode_name(cn_text text) { return word(text, true); }
 
 static bool ends_line(uint32_t point)
 {

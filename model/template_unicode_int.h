@@ -14,8 +14,9 @@ int cn_template_unicode_encode(uint32_t point, char *out);
 /* Bytes of white space at the start and at the end of `text`. */
 size_t cn_template_unicode_space(cn_text text);
 size_t cn_template_unicode_space_back(cn_text text);
-/* Bytes at the start that are \w: letters, digits, underscore, and marks as in identifiers. */
+/* Bytes at the start that are \w: letters, digits, underscore; in names also marks. */
 size_t cn_template_unicode_word(cn_text text);
+size_t cn_template_unicode_name(cn_text text);
 /* Bytes up to and without the next line end; *end_len is the length of that end, 0 if none. */
 size_t cn_template_unicode_line(cn_text text, size_t *end_len);
 

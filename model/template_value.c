@@ -141,7 +141,8 @@ int cn_template_value_equal(cn_run *run, cn_value a, cn_value b)
     if (is_number(a) && is_number(b)) return compare_real(exact_of(a), exact_of(b)) == 0;
     if (a.kind != b.kind) return 0;
     if (is_string(a) && a.len != b.len) return 0;
-    if (!cn_template_run_charge_bytes(run, is_string(a) ? a.len : 1)) return -1;
+    if (!cn_template_run_charge(run, 1)) return -1;
+    if (is_string(a) && !cn_template_run_charge_bytes(run, a.len)) return -1;
     if (!cn_template_run_enter(run)) return -1;
     const int equal = equal_inside(run, a, b);
     leave(run);
@@ -230,7 +231,6 @@ bool cn_template_value_next(cn_run *run, cn_walk *walk, cn_value *item)
         if (walk->at >= of.len) return false;
         const cn_text rest = {of.as.text + walk->at, of.len - walk->at};
         *item = make_text(rest.at, cn_template_value_offset(rest, 1));
-        item->flags = of.flags;
         walk->at += item->len;
         return true;
     }
