@@ -39,13 +39,19 @@ void cn_wake_prepare(cn_wake *wake)
     atomic_exchange(&wake->asleep, 1);
 }
 
-void cn_wake_cancel(cn_wake *wake)
+// Takes a signal back, if there is one.
+static void drain(cn_wake *wake)
 {
-    if (atomic_exchange(&wake->asleep, 0) == 1) return;
-    // A signal came between: take it back, so that the next wait does not return at once.
     uint64_t count;
     const ssize_t got = read(wake->fd, &count, sizeof count);
     (void)got;
+}
+
+void cn_wake_cancel(cn_wake *wake)
+{
+    // A signal that came between may still be on its way to the eventfd; then the next wait finds it,
+    // returns at once, and takes it.
+    if (atomic_exchange(&wake->asleep, 0) == 0) drain(wake);
 }
 
 void cn_wake_wait(cn_wake *wake, uint64_t timeout_ns)
@@ -53,6 +59,6 @@ void cn_wake_wait(cn_wake *wake, uint64_t timeout_ns)
     struct pollfd pfd = {.fd = wake->fd, .events = POLLIN};
     const struct timespec limit = {(time_t)(timeout_ns / 1000000000u),
                                    (long)(timeout_ns % 1000000000u)};
-    ppoll(&pfd, 1, timeout_ns == UINT64_MAX ? NULL : &limit, NULL);
-    cn_wake_cancel(wake);
+    if (ppoll(&pfd, 1, timeout_ns == UINT64_MAX ? NULL : &limit, NULL) > 0) drain(wake);
+    atomic_exchange(&wake->asleep, 0);
 }
