@@ -395,16 +395,16 @@ int cn_serve_run(const cn_config_settings *settings)
     s.model_name = settings->model_name[0] ? settings->model_name : last_name(settings->model);
     const uint64_t start_ns = cn_clock_now_ns(&s.clock);
     int exit_code = 1;
-    if (sodium_init() < 0) cn_err_set(&err, CN_E_INTERNAL, "libsodium cannot be started");
-    else if (open_all(&s, &err) == CN_OK) {
+    const cn_code code = sodium_init() < 0 ? cn_err_set(&err, CN_E_INTERNAL, "libsodium cannot be started")
+                                     : open_all(&s, &err);
+    if (code == CN_OK) {
         printf("listening on %s\n", cn_http_address(s.http));
         fflush(stdout);
         log_ready(&s, start_ns);
         while (next_signal(&s, -1) == 0) continue;
         exit_code = drain(&s);
         if (exit_code != 0) _exit(exit_code);
-    }
-    if (err.code != CN_OK) fprintf(stderr, "cairn: %s\n", err.text);
+    } else fprintf(stderr, "cairn: %s\n", err.text);
     close_all(&s);
     return exit_code;
 }
