@@ -344,7 +344,6 @@ static void apply_changes(cn_cpu *cpu, const cn_cpu_step *step)
 static void lay_out_rows(cn_cpu *cpu, cn_cpu_step *step)
 {
     cn_cpu_scratch *s = &cpu->scratch;
-    const cn_model_spec *m = &cpu->model.spec;
     s->row_count = s->wanted_count = step->output_count = 0;
     for (uint32_t i = 0; i < step->step.seq_count; i++) {
         const cn_step_seq *seq = &step->seqs[i];
@@ -359,19 +358,25 @@ static void lay_out_rows(cn_cpu *cpu, cn_cpu_step *step)
             step->output_count += (target >= 0) + sample;
         }
     }
-    for (uint32_t row = 0; row < s->row_count; row++) {
-        for (uint32_t i = 0; i < m->head_dim / 2; i++) {
-            const double angle = (double)s->rows[row].position * (double)cpu->model.rope_inv_freq[i];
-            s->cosine[(size_t)row * (m->head_dim / 2) + i] = (float)cos(angle) * m->rope_magnitude;
-            s->sine[(size_t)row * (m->head_dim / 2) + i] = (float)sin(angle) * m->rope_magnitude;
-        }
-    }
 }
 
 typedef struct embed_job {
     cn_cpu *cpu;
     const cn_cpu_step *step;
 } embed_job;
+
+// Angles in double: at position 100,000 a float's would be off by a hundredth.
+static void fill_angles(const cn_cpu *cpu, uint32_t row)
+{
+    const uint32_t half = cpu->model.spec.head_dim / 2;
+    const float magnitude = cpu->model.spec.rope_magnitude;
+    for (uint32_t i = 0; i < half; i++) {
+        const double angle =
+            (double)cpu->scratch.rows[row].position * (double)cpu->model.rope_inv_freq[i];
+        cpu->scratch.cosine[(size_t)row * half + i] = (float)cos(angle) * magnitude;
+        cpu->scratch.sine[(size_t)row * half + i] = (float)sin(angle) * magnitude;
+    }
+}
 
 static void embed_chunk(void *self, uint32_t index, uint32_t thread)
 {
@@ -386,6 +391,7 @@ static void embed_chunk(void *self, uint32_t index, uint32_t thread)
         // After a sample that failed there is no token; what is computed then is not looked at.
         cn_weights_embed(&job->cpu->model.embed, token < 0 ? 0 : (uint32_t)token, dim, x);
         memset(x + dim, 0, (s->dim_pad - dim) * sizeof *x);
+        fill_angles(job->cpu, row);
     }
 }
 
