@@ -35,9 +35,9 @@ cn_code cn_template_open(const char *name, const char *text, size_t len, cn_temp
 void cn_template_close(cn_template *tmpl);
 
 /* Renders with the members of `variables` (a JSON object, borrowed) as top-level names, appending to
- * `out` (whose bytes_max is the output limit).
- * Errors: CN_E_INVALID with the template's own sentence for raise_exception and with ours for a type
- * error or undefined name, CN_E_LIMIT, CN_E_MEMORY. */
+ * `out` (whose bytes_max is the output limit); after an error `out` is as it was before.
+ * Errors: CN_E_INVALID with the template's own sentence for raise_exception and with ours, which
+ * starts with name and line, for a type error or undefined name; CN_E_LIMIT, CN_E_MEMORY. */
 cn_code cn_template_render(const cn_template *tmpl, const json_t *variables,
                            const cn_template_limits *limits, cn_arena *arena, cn_buf *out,
                            cn_err *err);

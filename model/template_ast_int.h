@@ -128,13 +128,13 @@ struct cn_node {
     union {
         cn_value constant;                                             // CONST, TEXT
         struct { cn_text text; uint32_t number; } name;                // NAME, NAMESPACE_TARGET's
-        struct { cn_node *of; cn_text name; uint32_t kinds; } attribute;   // bit k: a method of kind k
+        struct { cn_node *of; cn_text name; uint32_t kinds; } attribute;   // bit k: kind k has it
         struct { cn_node *of, *index; } item;
         struct { cn_node *of, *start, *stop, *step; } slice;           // parts may be NULL
         struct { cn_node *left, *right; } operands;                    // UNARY has only left
         struct { cn_nodes terms; uint8_t *ops; } compare;              // ops[i] before terms[i + 1]
         struct { cn_node *test, *then, *otherwise; } condition;        // otherwise may be NULL
-        cn_nodes items;                                // CONCAT, LIST, TUPLE, DICT (key, value, ...)
+        cn_nodes items;                              // CONCAT, LIST, TUPLE, DICT (key, value, ...)
         struct { cn_node *of; const cn_native *native; cn_text name; cn_call_args args; } call;
                                                        // CALL, FILTER, TEST; native NULL: unknown
         struct { uint32_t number; cn_text text; cn_text attribute; } target;   // NAMESPACE_TARGET

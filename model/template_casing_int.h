@@ -1,6 +1,6 @@
 /* model/template_casing_int.h: characters whose upper or title case is more than one character
- * (SpecialCasing.txt of Unicode 14, the version of Python 3.11). Every other character has its simple
- * mapping, which utf8proc knows.
+ * (SpecialCasing.txt of Unicode 14, the version of Python 3.11). Every other character has its
+ * simple mapping, which utf8proc knows.
  *
  * Threads: constant. */
 #pragma once

@@ -5,8 +5,8 @@
 #include "model/template_text_int.h"
 
 /* How it works. The tree is walked; its height is bounded by the parser, macro calls by depth_max,
- * and both together by CN_NESTED_MAX, so the C stack is bounded too. Arguments of a call live in the
- * C frame of that call unless there are many. */
+ * and both together by CN_NESTED_MAX, so the C stack is bounded too. Arguments of a call live in
+ * the C frame of that call unless there are many. */
 
 enum { ARGS_INLINE = 8, NAMED_INLINE = 4 };
 

@@ -4,10 +4,10 @@
 #include "model/template_ops_int.h"
 #include "model/template_text_int.h"
 
-/* How it works. A body runs statement by statement. Loops, macros, blocks and captures have scopes of
- * their own, ifs do not, as in Jinja: a set inside a for ends with the round. A scope is a short list
- * of bindings; the outermost names are an array by number. Scopes are reused from round to round
- * unless a macro was made inside, which keeps what it can see. */
+/* How it works. A body runs statement by statement. Loops, macros, blocks and captures have scopes
+ * of their own, ifs do not, as in Jinja: a set inside a for ends with the round. A scope is a short
+ * list of bindings; the outermost names are an array by number. Scopes are reused from round to
+ * round unless a macro was made inside, which keeps what it can see. */
 
 static cn_scope *new_scope(cn_run *run, cn_scope *parent)
 {
@@ -201,7 +201,9 @@ static cn_flow exec_with(cn_run *run, const cn_node *node)
         const cn_value value = cn_template_eval(run, node->as.with.values.at[i]);
         if (is_bad(value)) return CN_FLOW_FAILED;
         run->scope = scope;
-        if (!cn_template_exec_assign(run, node->as.with.targets.at[i], value)) return CN_FLOW_FAILED;
+        if (!cn_template_exec_assign(run, node->as.with.targets.at[i], value)) {
+            return CN_FLOW_FAILED;
+        }
         run->scope = outer;
     }
     run->scope = scope;
@@ -264,11 +266,6 @@ cn_flow cn_template_exec_body(cn_run *run, const cn_nodes *body)
     return flow;
 }
 
-static bool same_text(cn_text a, cn_text b)
-{
-    return a.len == b.len && memcmp(a.at, b.at, a.len) == 0;
-}
-
 /* Binds what was given by position and by name; *given has bit i for parameter i, *taken bit i for
  * keyword i (of the first 64; later ones count as not taken). */
 static bool bind_params(cn_run *run, const cn_macro_def *def, const cn_args *args, uint64_t *given,
@@ -282,7 +279,7 @@ static bool bind_params(cn_run *run, const cn_macro_def *def, const cn_args *arg
             *given |= 1ull << i;
         }
         for (uint32_t k = 0; k < args->named_count && k < 64 && !(*given & 1ull << i); k++) {
-            if (!same_text(args->named[k].name, def->params[i])) continue;
+            if (!text_equal(args->named[k].name, def->params[i])) continue;
             value = args->named[k].value;
             *given |= 1ull << i;
             *taken |= 1ull << k;
@@ -346,7 +343,9 @@ static bool bind_defaults(cn_run *run, const cn_macro_def *def, uint64_t given)
     for (uint32_t i = 0; i < def->param_count; i++) {
         if ((given & 1ull << i) || !def->defaults[i]) continue;
         const cn_value value = cn_template_eval(run, def->defaults[i]);
-        if (is_bad(value) || !cn_template_run_store(run, def->param_numbers[i], value)) return false;
+        if (is_bad(value) || !cn_template_run_store(run, def->param_numbers[i], value)) {
+            return false;
+        }
     }
     return true;
 }

@@ -437,6 +437,12 @@ static bool keyword(cn_parser *p, cn_node *node, reading_args *reading)
         reading->names = names;
         reading->names_capacity = capacity;
     }
+    for (uint32_t i = 0; i < count; i++) {
+        if (!text_equal(reading->names[i], p->token->text)) continue;
+        cn_template_expression_fail(p, CN_E_FORMAT, "the keyword argument '%.*s' is given twice",
+                                    (int)p->token->text.len, p->token->text.at);
+        return false;
+    }
     reading->names[count] = p->token->text;
     p->token += 2;
     return push_below(p, node, &reading->keyword_values, cn_template_expression_parse(p));
@@ -505,13 +511,14 @@ static cn_node *postfix(cn_parser *p, cn_node *node)
     return node;
 }
 
-/* Finds the filter or test that `node` names; one that is not known is remembered and refused at the
- * end of the tag, unless it stands where it might never be used. */
+/* Finds the filter or test that `node` names; one that is not known is remembered and refused at
+ * the end of the tag, unless it stands where it might never be used. */
 static bool resolve(cn_parser *p, cn_node *node)
 {
     const bool is_filter = node->kind == CN_NODE_FILTER;
     const cn_text name = node->as.call.name;
-    const cn_native *native = is_filter ? cn_template_filters_find(name) : cn_template_tests_find(name);
+    const cn_native *native =
+        is_filter ? cn_template_filters_find(name) : cn_template_tests_find(name);
     node->as.call.native = native;
     if (native && !native->call) {
         cn_template_expression_fail(p, CN_E_UNSUPPORTED, "the filter '%s' is not supported",
@@ -726,8 +733,8 @@ static cn_node *compare(cn_parser *p)
         }
         if (!push_below(p, node, &terms, sum(p))) return NULL;
         if (i + 2 == sizeof ops) {
-            return cn_template_expression_fail(p, CN_E_FORMAT,
-                                               "more than %zu comparisons in one chain", sizeof ops);
+            return cn_template_expression_fail(
+                p, CN_E_FORMAT, "more than %zu comparisons in one chain", sizeof ops);
         }
     }
     if (!node) return first;
@@ -804,7 +811,8 @@ static cn_node *one_target(cn_parser *p, bool with_namespace)
                                            (int)name.len, name.at);
     }
     const bool dotted = with_namespace && skip_op(p, ".");
-    cn_node *node = cn_template_expression_node(p, dotted ? CN_NODE_NAMESPACE_TARGET : CN_NODE_NAME);
+    cn_node *node =
+        cn_template_expression_node(p, dotted ? CN_NODE_NAMESPACE_TARGET : CN_NODE_NAME);
     if (!node) return NULL;
     if (!dotted) {
         cn_template_expression_bind(p, name);

@@ -59,7 +59,8 @@ static cn_value filter_capitalize(cn_run *run, const cn_value *a, const cn_args 
 
 static bool separates_words(uint32_t point)
 {
-    return cn_template_unicode_is_space(point) || (point < 0x80 && point && strchr("-({[<", (int)point));
+    return cn_template_unicode_is_space(point) ||
+           (point < 0x80 && point && strchr("-({[<", (int)point));
 }
 
 // Words begin behind white space and the characters - ( { [ <.
@@ -72,8 +73,8 @@ static cn_value filter_title(cn_run *run, const cn_value *a, const cn_args *args
     const size_t mark = cn_template_run_begin(run);
     while (from < text.len && !run->code) {
         size_t first, len, at = from;
-        const bool separators =
-            separates_words(cn_template_unicode_decode((cn_text){text.at + at, text.len - at}, &first));
+        const bool separators = separates_words(
+            cn_template_unicode_decode((cn_text){text.at + at, text.len - at}, &first));
         for (; at < text.len; at += len) {
             const uint32_t point =
                 cn_template_unicode_decode((cn_text){text.at + at, text.len - at}, &len);
@@ -105,7 +106,8 @@ static cn_value filter_replace(cn_run *run, const cn_value *a, const cn_args *ar
     int64_t count;
     (void)args;
     const cn_value limit = a[3].kind == CN_NONE ? make_missing() : a[3];
-    if (!soft_text(run, a[0], &text) || !soft_text(run, a[1], &old) || !soft_text(run, a[2], &new) ||
+    if (!soft_text(run, a[0], &text) || !soft_text(run, a[1], &old) ||
+        !soft_text(run, a[2], &new) ||
         !cn_template_strings_want_int(run, limit, "replace's count", -1, &count)) {
         return make_bad();
     }
@@ -377,7 +379,9 @@ static cn_value filter_round(cn_run *run, const cn_value *a, const cn_args *args
     int64_t digits;
     const cn_text method = is_string(a[2]) ? text_of(a[2]) : text_from("common");
     (void)args;
-    if (!cn_template_strings_want_int(run, a[1], "round's precision", 0, &digits)) return make_bad();
+    if (!cn_template_strings_want_int(run, a[1], "round's precision", 0, &digits)) {
+        return make_bad();
+    }
     if (is_undefined(a[0])) return cn_template_run_undefined(run, a[0]);
     if (!is_number(a[0])) {
         return cn_template_run_invalid(run, "round() wants a number, not %s",
@@ -469,7 +473,8 @@ static bool json_separators(cn_run *run, cn_value v, cn_json_style *style)
     if (pair.len == 2) {
         return cn_template_strings_want(run, pair.as.items[0], "a separator",
                                         &style->item_separator) &&
-               cn_template_strings_want(run, pair.as.items[1], "a separator", &style->key_separator);
+               cn_template_strings_want(run, pair.as.items[1], "a separator",
+                                        &style->key_separator);
     }
     cn_template_run_invalid(run, "tojson() wants two separators, not %u", pair.len);
     return false;

@@ -9,8 +9,8 @@
 #include "model/template_unicode_int.h"
 
 /* How it works. Both styles end in one `spec` and one function that writes a value with it. Numbers
- * are made by snprintf into the run's memory and then padded, with the sign before zeros; widths and
- * precisions above CN_FORMAT_WIDTH_MAX are refused before anything is made. */
+ * are made by snprintf into the run's memory and then padded, with the sign before zeros; widths
+ * and precisions above CN_FORMAT_WIDTH_MAX are refused before anything is made. */
 
 typedef struct spec {
     cn_text fill;
@@ -111,8 +111,8 @@ static bool emit_int(cn_run *run, const spec *s, int64_t value)
     return !run->code && emit_padded(run, s, (cn_text){head, head_len}, body, '>');
 }
 
-// Without a type a float looks as in repr, or has so many significant digits and at least one behind
-// the point.
+// Without a type a float looks as in repr, or has so many significant digits and at least one
+// behind the point.
 static size_t write_general(double real, int64_t precision, char *out, size_t room)
 {
     if (precision < 0) return cn_template_text_float(real, out);
@@ -179,7 +179,6 @@ typedef struct percent {
     size_t at;
     cn_value values;
     uint32_t used;               // of a tuple; of one value 0 or 1
-    bool keyed;
 } percent;
 
 static bool next_value(cn_run *run, percent *p, cn_value *out)
@@ -213,7 +212,6 @@ static bool keyed_value(cn_run *run, percent *p, cn_value *out)
         return false;
     }
     *out = entry->value;
-    p->keyed = true;
     p->at = (size_t)(end + 1 - p->text.at);
     return true;
 }
@@ -361,15 +359,25 @@ static bool percent_all(cn_run *run, percent *p)
     return true;
 }
 
+// Whether values were not used. What has items by index counts as a mapping, which need not be.
+static bool is_left(const percent *p)
+{
+    switch (p->values.kind) {
+    case CN_TUPLE: return p->used < p->values.len;
+    case CN_UNDEFINED:
+    case CN_DICT:
+    case CN_LIST:
+    case CN_RANGE: return false;
+    default: return !p->used;
+    }
+}
+
 cn_value cn_template_format_percent(cn_run *run, cn_value text, cn_value values)
 {
     percent p = {.text = text_of(text), .values = values};
     const size_t mark = cn_template_run_begin(run);
-    if (percent_all(run, &p)) {
-        const bool left = values.kind == CN_TUPLE ? p.used < values.len
-                                                  : !p.used && !p.keyed && values.kind != CN_DICT &&
-                                                        values.kind != CN_LIST && !is_undefined(values);
-        if (left) cn_template_run_invalid(run, "not all arguments converted during string formatting");
+    if (percent_all(run, &p) && is_left(&p)) {
+        cn_template_run_invalid(run, "not all arguments converted during string formatting");
     }
     return cn_template_run_end(run, mark);
 }
@@ -416,14 +424,16 @@ static bool first_value(cn_run *run, braces *b, cn_text name, cn_value *out)
     if (name.at[0] >= '0' && name.at[0] <= '9') {
         if (!read_number(run, name, &at, &number)) return false;
         if (at == name.len) {
-            if (b->next > 0) return invalid(run, "fields are numbered both by hand and automatically");
+            if (b->next > 0) {
+                return invalid(run, "fields are numbered both by hand and automatically");
+            }
             b->next = -1;
             return numbered(run, b, number, out);
         }
     }
     for (uint32_t i = 0; i < b->args->named_count; i++) {
         const cn_named *named = &b->args->named[i];
-        if (named->name.len != name.len || memcmp(named->name.at, name.at, name.len)) continue;
+        if (!text_equal(named->name, name)) continue;
         *out = named->value;
         return true;
     }
@@ -581,7 +591,9 @@ static bool braces_field(cn_run *run, braces *b)
         b->at++;
         if (!spec_text(run, b, &text)) return false;
     }
-    if (b->at >= b->text.len || b->text.at[b->at] != '}') return invalid(run, "expected '}' in a format");
+    if (b->at >= b->text.len || b->text.at[b->at] != '}') {
+        return invalid(run, "expected '}' in a format");
+    }
     b->at++;
     if (!text.len) return cn_template_text_str(run, v);
     return parse_spec(run, text, &s) && emit_with_spec(run, &s, v);

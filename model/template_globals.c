@@ -56,6 +56,10 @@ static bool add_all(cn_run *run, cn_dict *dict, cn_value from)
         }
         return true;
     }
+    if (is_undefined(from)) {
+        cn_template_run_undefined(run, from);
+        return false;
+    }
     if (!cn_template_value_walk(run, from, &walk)) return false;
     while (cn_template_value_next(run, &walk, &item)) {
         if (!add_pair(run, dict, item)) return false;

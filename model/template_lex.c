@@ -15,7 +15,8 @@
  *    text  {%+   keeps what is before                        +%}         keeps what is after
  *
  * A print tag `{{` knows only `-`. `line_starting` says that the character before the data was the
- * newline that a tag's end swallowed (or the start of the template): then the data starts a line. */
+ * newline that a tag's end swallowed (or the start of the template): then the data starts a line.
+ */
 
 typedef struct lexer {
     const char *name;
@@ -23,6 +24,7 @@ typedef struct lexer {
     size_t len;
     size_t at;
     uint32_t line;
+    uint32_t data_line;          // where the data before the current place starts
     bool line_starting;
     cn_arena *arena;
     cn_token *tokens;
@@ -65,7 +67,8 @@ static cn_token *emit(lexer *lex, cn_token_kind kind, cn_text text)
         lex->capacity = capacity;
     }
     cn_token *token = &lex->tokens[lex->count++];
-    *token = (cn_token){.kind = kind, .line = lex->line, .text = text};
+    const uint32_t line = kind == CN_TOKEN_DATA ? lex->data_line : lex->line;
+    *token = (cn_token){.kind = kind, .line = line, .text = text};
     return token;
 }
 
@@ -137,6 +140,8 @@ static bool pass_close(lexer *lex, const char *close, bool trims)
 
 static bool skip_comment(lexer *lex)
 {
+    // Jinja accepts an opening that is the last thing in a template, here and for raw.
+    if (lex->at == lex->len) return true;
     while (lex->at < lex->len) {
         if (pass_close(lex, "#}", true)) return true;
         step(lex, 1);
@@ -166,6 +171,8 @@ static bool split_raw(lexer *lex, size_t begin)
     step(lex, begin - lex->at);
     pass_close(lex, "%}", false);
     const size_t from = lex->at;
+    lex->data_line = lex->line;
+    if (from == lex->len) return true;
     for (; lex->at < lex->len; step(lex, 1)) {
         if (!starts(lex, "{%") || !tag_is(lex, "endraw", &end)) continue;
         const cn_text data = {lex->text + from, lex->at - from};
@@ -183,8 +190,8 @@ static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 static size_t digits(const char *at, size_t len)
 {
     size_t n = 0;
-    while (n < len && (is_digit(at[n]) || (at[n] == '_' && n && n + 1 < len && is_digit(at[n - 1]) &&
-                                           is_digit(at[n + 1])))) {
+    while (n < len && (is_digit(at[n]) || (at[n] == '_' && n && n + 1 < len &&
+                                           is_digit(at[n - 1]) && is_digit(at[n + 1])))) {
         n++;
     }
     return n;
@@ -202,8 +209,11 @@ static size_t float_len(cn_text text)
     }
     if (n < text.len && (text.at[n] | 32) == 'e') {
         size_t exponent = n + 1;
-        if (exponent < text.len && (text.at[exponent] == '+' || text.at[exponent] == '-')) exponent++;
-        const size_t len = exponent < text.len ? digits(text.at + exponent, text.len - exponent) : 0;
+        if (exponent < text.len && (text.at[exponent] == '+' || text.at[exponent] == '-')) {
+            exponent++;
+        }
+        const size_t len =
+            exponent < text.len ? digits(text.at + exponent, text.len - exponent) : 0;
         if (len) return exponent + len;
     }
     return is_float ? n : 0;
@@ -224,7 +234,9 @@ static size_t integer_len(cn_text text, int *base)
     for (size_t i = 0; i < 3 && text.len > 2 && text.at[0] == '0'; i++) {
         if ((text.at[1] | 32) != prefixes[i].letter) continue;
         size_t n = 2;
-        while (n < text.len && (digit_value(text.at[n]) < prefixes[i].base || text.at[n] == '_')) n++;
+        while (n < text.len && (digit_value(text.at[n]) < prefixes[i].base || text.at[n] == '_')) {
+            n++;
+        }
         if (n > 2) {
             *base = prefixes[i].base;
             return n;
@@ -254,7 +266,8 @@ static bool emit_number(lexer *lex)
     cn_token *token = emit(lex, as_float ? CN_TOKEN_FLOAT : CN_TOKEN_INT, (cn_text){rest.at, len});
     if (!token) return false;
     errno = 0;
-    token->number = as_float ? make_float(strtod(plain, NULL)) : make_int(strtoll(plain, NULL, base));
+    token->number =
+        as_float ? make_float(strtod(plain, NULL)) : make_int(strtoll(plain, NULL, base));
     if (!as_float && errno) {
         return fail(lex, "an integer is beyond 64 bits: '", (cn_text){rest.at, len});
     }
@@ -292,8 +305,8 @@ static size_t octal_escape(cn_text text, uint32_t *point)
     return n;
 }
 
-/* What Python's unicode-escape makes of `text`, which stands behind a backslash. Writes to `out` and
- * returns how much was written; *used of the text are eaten. */
+/* What Python's unicode-escape makes of `text`, which stands behind a backslash. Writes to `out`
+ * and returns how much was written; *used of the text are eaten. */
 static bool unescape_one(lexer *lex, cn_text text, char *out, size_t *written, size_t *used)
 {
     static const char letters[] = "\\\\''\"\"a\ab\bf\fn\nr\rt\tv\v";
@@ -453,6 +466,7 @@ static bool split(lexer *lex)
         }
         if (!split_opening(lex, (cn_text){lex->text + from, lex->at - from})) return false;
         from = lex->at;
+        lex->data_line = lex->line;
     }
     if (from < lex->len) {
         if (!emit(lex, CN_TOKEN_DATA, (cn_text){lex->text + from, lex->len - from})) return false;
@@ -491,7 +505,8 @@ static bool check_utf8(lexer *lex, cn_text text)
 cn_code cn_template_lex_split(const char *name, cn_text text, cn_arena *arena, cn_tokens *out,
                               cn_err *err)
 {
-    lexer lex = {.name = name, .line = 1, .line_starting = true, .arena = arena, .err = err};
+    lexer lex = {
+        .name = name, .line = 1, .data_line = 1, .line_starting = true, .arena = arena, .err = err};
     if (!check_utf8(&lex, text) || !normalize(&lex, text) || !split(&lex)) return lex.code;
     *out = (cn_tokens){.at = lex.tokens, .count = lex.count};
     return CN_OK;

@@ -1,6 +1,6 @@
 /* model/template_lex_int.h: template text to tokens.
- * Does all that Jinja decides on characters: where tags begin and end, trim_blocks and lstrip_blocks,
- * the signs - and + at tags, raw blocks, comments, escapes in strings.
+ * Does all that Jinja decides on characters: where tags begin and end, trim_blocks and
+ * lstrip_blocks, the signs - and + at tags, raw blocks, comments, escapes in strings.
  *
  * Threads: any, nothing is kept.
  * Memory:  tokens and their text live in the given arena. */

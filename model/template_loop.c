@@ -25,8 +25,8 @@ cn_loop *cn_template_loop_open(cn_run *run, const cn_for *def, cn_value source)
     return loop;
 }
 
-/* Whether the loop's `if` lets *item pass; false also when the render has failed. What passes is the
- * target's value: an item that was unpacked to names is a tuple from here on. */
+/* Whether the loop's `if` lets *item pass; false also when the render has failed. What passes is
+ * the target's value: an item that was unpacked to names is a tuple from here on. */
 static bool passes(cn_run *run, cn_loop *loop, cn_value *item)
 {
     cn_scope *scope = run->scope;

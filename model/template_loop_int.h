@@ -21,7 +21,7 @@ typedef struct cn_loop {
 
 /* Starts a loop over `source`; NULL if the render has failed. */
 cn_loop *cn_template_loop_open(cn_run *run, const cn_for *def, cn_value source);
-/* Goes to the next round and gives its item; false after the last, and when the render has failed. */
+/* Goes to the next round and gives its item; false after the last, and when the render failed. */
 bool cn_template_loop_next(cn_run *run, cn_loop *loop, cn_value *item);
 /* loop.name; MISSING if there is no such attribute. */
 cn_value cn_template_loop_attribute(cn_run *run, cn_loop *loop, cn_text name);

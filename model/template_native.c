@@ -5,7 +5,9 @@
 const cn_native *cn_template_native_find(const cn_native *table, cn_text name)
 {
     for (; table->name; table++) {
-        if (table->name[0] == (name.len ? name.at[0] : 0) && text_is(name, table->name)) return table;
+        if (table->name[0] == (name.len ? name.at[0] : 0) && text_is(name, table->name)) {
+            return table;
+        }
     }
     return NULL;
 }

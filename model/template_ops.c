@@ -73,7 +73,8 @@ static cn_value add(cn_run *run, cn_value a, cn_value b)
 {
     int64_t sum;
     if (is_whole(a) && is_whole(b)) {
-        return __builtin_add_overflow(whole_of(a), whole_of(b), &sum) ? overflow(run) : make_int(sum);
+        return __builtin_add_overflow(whole_of(a), whole_of(b), &sum) ? overflow(run)
+                                                                      : make_int(sum);
     }
     if (is_number(a) && is_number(b)) return make_float(real_of(a) + real_of(b));
     if (is_string(a) && is_string(b)) return join_strings(run, a, b);
@@ -410,7 +411,8 @@ cn_value cn_template_ops_item(cn_run *run, cn_value of, cn_value index)
 }
 
 // One end of a slice, brought into 0..length (or -1..length-1 when walking back).
-static bool slice_end(cn_run *run, cn_value v, int64_t length, bool back, int64_t absent, int64_t *end)
+static bool slice_end(cn_run *run, cn_value v, int64_t length, bool back, int64_t absent,
+                      int64_t *end)
 {
     if (is_missing(v) || v.kind == CN_NONE) {
         *end = absent;

@@ -14,7 +14,7 @@ cn_value cn_template_ops_binary(cn_run *run, cn_op op, cn_value a, cn_value b);
 /* One comparison: 1 or 0, -1 if the render has failed. */
 int cn_template_ops_compare(cn_run *run, cn_op op, cn_value a, cn_value b);
 
-/* of.name: a method, or else an item. `kinds` has bit k set if values of kind k have such a method. */
+/* of.name: a method, or else an item. Bit k of `kinds`: values of kind k have such a method. */
 cn_value cn_template_ops_attribute(cn_run *run, cn_value of, cn_text name, uint32_t kinds);
 /* The same for a name that is not in the tree. */
 cn_value cn_template_ops_member_or_item(cn_run *run, cn_value of, cn_text name);

@@ -2,9 +2,9 @@
 
 #include "model/template_expression_int.h"
 
-/* How it works. A body is read up to one of the tags that may end it; that tag stays current, and the
- * statement that owns the body passes it. `soft` follows Jinja: inside an if (but not in a loop or
- * macro that is in the if) an unknown filter is refused when it is used, elsewhere at once. */
+/* How it works. A body is read up to one of the tags that may end it; that tag stays current, and
+ * the statement that owns the body passes it. `soft` follows Jinja: inside an if (but not in a loop
+ * or macro that is in the if) an unknown filter is refused when it is used, elsewhere at once. */
 
 static bool word(cn_parser *p, const char *text)
 {
@@ -184,7 +184,8 @@ static bool parameter(cn_parser *p, cn_macro_def *macro, uint32_t count)
         return macro->defaults[count] != NULL;
     }
     if (!had_default) return true;
-    cn_template_expression_fail(p, CN_E_FORMAT, "parameter '%.*s' has no default, the one before has",
+    cn_template_expression_fail(p, CN_E_FORMAT,
+                                "parameter '%.*s' has no default, the one before has",
                                 (int)macro->params[count].len, macro->params[count].at);
     return false;
 }
@@ -294,10 +295,7 @@ static cn_node *block_statement(cn_parser *p)
                                            "blocks that are scoped or required are not supported");
     }
     if (!scoped_block(p, "endblock", &node->as.block.body)) return NULL;
-    if (p->token->kind == CN_TOKEN_NAME && p->token->text.len == name.len &&
-        memcmp(p->token->text.at, name.at, name.len) == 0) {
-        p->token++;
-    }
+    if (p->token->kind == CN_TOKEN_NAME && text_equal(p->token->text, name)) p->token++;
     return node;
 }
 
@@ -435,7 +433,9 @@ cn_code cn_template_parse(cn_template *tmpl, cn_text text, cn_err *err)
     cn_code code = cn_template_lex_split(tmpl->name, text, &tmpl->arena, &tokens, err);
     if (code != CN_OK) return code;
     code = cn_map_open(64, 0, &parser.names);
-    if (code != CN_OK) return cn_err_set(err, code, "%s: no memory for the parsed template", tmpl->name);
+    if (code != CN_OK) {
+        return cn_err_set(err, code, "%s: no memory for the parsed template", tmpl->name);
+    }
     parser.token = tokens.at;
     if (number_special_names(&parser)) body(&parser, no_ends, &tmpl->body);
     cn_map_close(parser.names);

@@ -11,8 +11,8 @@
  *
  * grow makes `ns.text = ns.text + piece` linear. A longer string or list is written into an
  * allocation with room to spare, and the last few such allocations are remembered as tails. If the
- * next growth starts from a value that ends exactly where a tail ends, only the new part is written:
- * the old value keeps its length and so never sees the bytes behind it. */
+ * next growth starts from a value that ends exactly where a tail ends, only the new part is
+ * written: the old value keeps its length and so never sees the bytes behind it. */
 
 enum { BYTES_PER_STEP = 64 };
 

@@ -2,6 +2,7 @@
 
 #include "model/template_ops_int.h"
 #include "model/template_sort_int.h"
+#include "model/template_strings_int.h"
 #include "model/template_text_int.h"
 #include "model/template_unicode_int.h"
 
@@ -63,8 +64,8 @@ static cn_value get(cn_run *run, cn_value item, const void *context)
     return is_bad(item) || !g->ignore_case ? item : lower_case(run, item);
 }
 
-/* As get, in a list: an attribute "a,b" gives both. It is a list also for one, because equal items of
- * lists need no order: what is undefined twice can be sorted. */
+/* As get, in a list: an attribute "a,b" gives both. It is a list also for one, because equal items
+ * of lists need no order: what is undefined twice can be sorted. */
 static cn_value get_many(cn_run *run, cn_value item, const void *context)
 {
     getter g = *(const getter *)context;
@@ -102,8 +103,10 @@ static cn_value *copy_room(cn_run *run, cn_value list)
 static cn_value filter_sort(cn_run *run, const cn_value *a, const cn_args *args)
 {
     const getter g = {.attribute = a[3], .absent = make_missing(), .ignore_case = !flag(a[2])};
+    int64_t reverse;
     (void)args;
-    return cn_template_sort_items(run, a[0], flag(a[1]), get_many, &g);
+    if (!cn_template_strings_want_int(run, a[1], "reverse", 0, &reverse)) return make_bad();
+    return cn_template_sort_items(run, a[0], reverse != 0, get_many, &g);
 }
 
 static cn_value by_position(cn_run *run, cn_value pair, const void *context)
@@ -116,7 +119,9 @@ static cn_value by_position(cn_run *run, cn_value pair, const void *context)
 static cn_value filter_dictsort(cn_run *run, const cn_value *a, const cn_args *args)
 {
     getter g = {.attribute = make_int(0), .ignore_case = !flag(a[1])};
+    int64_t reverse;
     (void)args;
+    if (!cn_template_strings_want_int(run, a[3], "reverse", 0, &reverse)) return make_bad();
     if (a[0].kind != CN_DICT) {
         if (is_undefined(a[0])) return cn_template_run_undefined(run, a[0]);
         return cn_template_run_invalid(run, "dictsort() wants a dict, not %s",
@@ -130,7 +135,7 @@ static cn_value filter_dictsort(cn_run *run, const cn_value *a, const cn_args *a
         g.attribute = make_int(by_value);
     }
     const cn_value items = {.kind = CN_VIEW, .flags = CN_VIEW_ITEMS, .as.dict = a[0].as.dict};
-    return cn_template_sort_items(run, items, flag(a[3]), by_position, &g);
+    return cn_template_sort_items(run, items, reverse != 0, by_position, &g);
 }
 
 static cn_value filter_unique(cn_run *run, const cn_value *a, const cn_args *args)
@@ -261,8 +266,12 @@ static cn_value map_attribute(cn_run *run, cn_value list, const cn_args *args)
 {
     const getter g = {.attribute = cn_template_native_named(args, "attribute"),
                       .absent = cn_template_native_named(args, "default")};
+    const uint32_t known = 1 + !is_missing(g.absent);
     cn_value *mapped = copy_room(run, list);
     if (!mapped) return make_bad();
+    if (args->named_count > known) {
+        return cn_template_run_invalid(run, "map() takes only attribute and default by name");
+    }
     for (uint32_t i = 0; i < list.len; i++) {
         mapped[i] = get(run, list.as.items[i], &g);
         if (is_bad(mapped[i])) return make_bad();

@@ -18,7 +18,8 @@ static bool goes_first(cn_run *run, const keyed *b, const keyed *a, bool reverse
     return reverse ? order == 1 : order == -1;
 }
 
-static void merge(cn_run *run, const keyed *from, keyed *to, size_t count, size_t width, bool reverse)
+static void merge(cn_run *run, const keyed *from, keyed *to, size_t count, size_t width,
+                  bool reverse)
 {
     for (size_t start = 0; start < count && !run->code; start += 2 * width) {
         const size_t middle = start + width < count ? start + width : count;
@@ -26,7 +27,8 @@ static void merge(cn_run *run, const keyed *from, keyed *to, size_t count, size_
         size_t left = start, right = middle;
         for (size_t at = start; at < end; at++) {
             const bool take_right =
-                left == middle || (right < end && goes_first(run, &from[right], &from[left], reverse));
+                left == middle ||
+                (right < end && goes_first(run, &from[right], &from[left], reverse));
             to[at] = from[take_right ? right++ : left++];
         }
     }

@@ -108,7 +108,8 @@ static bool part_of(cn_run *run, const cn_value *a, cn_value start, cn_value end
     const cn_value slice = cn_template_ops_slice(run, a[0], start, end, make_missing());
     if (is_bad(slice)) return false;
     *part = text_of(slice);
-    *from = (int64_t)cn_template_value_points((cn_text){a[0].as.text, (size_t)(part->at - a[0].as.text)});
+    *from = (int64_t)cn_template_value_points(
+        (cn_text){a[0].as.text, (size_t)(part->at - a[0].as.text)});
     return true;
 }
 
@@ -139,7 +140,8 @@ static bool search(cn_run *run, const cn_value *a, bool from_end, int64_t *index
     const char *found = from_end ? last_of(part, wanted) : first_of(part, wanted);
     *index = -1;
     if (found) {
-        *index = from + (int64_t)cn_template_value_points((cn_text){part.at, (size_t)(found - part.at)});
+        *index =
+            from + (int64_t)cn_template_value_points((cn_text){part.at, (size_t)(found - part.at)});
     }
     return true;
 }
@@ -342,7 +344,9 @@ static bool rsplit_text(cn_run *run, cn_text text, cn_text separator, int64_t mo
         const char *found = last_of(text, separator);
         if (!found) break;
         const char *piece = found + separator.len;
-        if (!cn_template_run_charge_bytes(run, (uint64_t)(text.at + text.len - piece))) return false;
+        if (!cn_template_run_charge_bytes(run, (uint64_t)(text.at + text.len - piece))) {
+            return false;
+        }
         if (!add_piece(run, p, piece, (size_t)(text.at + text.len - piece))) return false;
         text.len = (size_t)(found - text.at);
     }
@@ -386,7 +390,8 @@ static cn_value split_any(cn_run *run, const cn_value *a, bool from_end)
         ok = by_space ? rsplit_space(run, text, most, &p)
                       : rsplit_text(run, text, separator, most, &p);
     } else {
-        ok = by_space ? split_space(run, text, most, &p) : split_text(run, text, separator, most, &p);
+        ok = by_space ? split_space(run, text, most, &p)
+                      : split_text(run, text, separator, most, &p);
     }
     if (!ok || !cn_template_run_charge_bytes(run, text.len)) return make_bad();
     for (uint32_t i = 0; from_end && i < p.count / 2; i++) {

@@ -102,7 +102,8 @@ cn_value cn_template_strings_replace(cn_run *run, cn_text text, cn_text old, cn_
     return cn_template_run_end(run, mark);
 }
 
-cn_value cn_template_strings_pad(cn_run *run, cn_text text, int64_t left, int64_t right, cn_text fill)
+cn_value cn_template_strings_pad(cn_run *run, cn_text text, int64_t left, int64_t right,
+                                 cn_text fill)
 {
     const size_t mark = cn_template_run_begin(run);
     bool ok = true;

@@ -14,7 +14,8 @@ cn_text cn_template_strings_strip(cn_text text, cn_text chars, uint32_t ends);
 cn_value cn_template_strings_replace(cn_run *run, cn_text text, cn_text old, cn_text new,
                                      int64_t count);
 /* `left` and `right` fill characters around `text`. */
-cn_value cn_template_strings_pad(cn_run *run, cn_text text, int64_t left, int64_t right, cn_text fill);
+cn_value cn_template_strings_pad(cn_run *run, cn_text text, int64_t left, int64_t right,
+                                 cn_text fill);
 cn_value cn_template_strings_center(cn_run *run, cn_text text, int64_t width, cn_text fill);
 /* Lines without their ends, as a LIST. */
 cn_value cn_template_strings_lines(cn_run *run, cn_text text, bool keep_ends);

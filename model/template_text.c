@@ -39,7 +39,9 @@ static size_t write_fixed(const char *digits, int count, int point, char *out)
 size_t cn_template_text_float(double real, char *out)
 {
     char digits[24], shortest[32];
-    if (!isfinite(real)) return (size_t)sprintf(out, isnan(real) ? "nan" : real < 0 ? "-inf" : "inf");
+    if (!isfinite(real)) {
+        return (size_t)sprintf(out, isnan(real) ? "nan" : real < 0 ? "-inf" : "inf");
+    }
     for (int precision = 0; precision < 17; precision++) {
         snprintf(shortest, sizeof shortest, "%.*e", precision, fabs(real));
         if (strtod(shortest, NULL) == fabs(real)) break;
@@ -96,7 +98,8 @@ static bool emit_dict(cn_run *run, const cn_dict *dict)
 static bool emit_view(cn_run *run, cn_value v)
 {
     const cn_value list = cn_template_value_list(run, v);
-    return !is_bad(list) && emit(run, cn_template_value_type(v)) && emit_items(run, list, "([", "])");
+    return !is_bad(list) && emit(run, cn_template_value_type(v)) &&
+           emit_items(run, list, "([", "])");
 }
 
 static bool emit_range(cn_run *run, const cn_range *range)

@@ -233,7 +233,8 @@ static bool is_final_sigma(cn_text text, size_t at, size_t len)
         break;
     }
     for (size_t i = at + len, step; i < text.len; i += step) {
-        const uint32_t point = cn_template_unicode_decode((cn_text){text.at + i, text.len - i}, &step);
+        const uint32_t point =
+            cn_template_unicode_decode((cn_text){text.at + i, text.len - i}, &step);
         if (!is_case_ignorable(point)) return before && !is_cased(point);
     }
     return before;

@@ -12,8 +12,8 @@
  *
  * A dict is its entries in order of insertion. Up to ORDERED_FROM entries it is searched from the
  * front, comparing hashes; above, `order` holds the entry indices sorted by hash and is searched by
- * bisection. A client who finds keys of equal hash gains nothing: each entry that is looked at costs
- * a step. The order is made at the first search and has room for `capacity` entries. */
+ * bisection. A client who finds keys of equal hash gains nothing: each entry that is looked at
+ * costs a step. The order is made at the first search and has room for `capacity` entries. */
 
 enum { ORDERED_FROM = 12 };
 

@@ -172,6 +172,10 @@ static inline bool text_is(cn_text text, const char *literal)
 {
     return strlen(literal) == text.len && memcmp(literal, text.at, text.len) == 0;
 }
+static inline bool text_equal(cn_text a, cn_text b)
+{
+    return a.len == b.len && memcmp(a.at, b.at, a.len) == 0;
+}
 /* BOOL, INT: as Python's int. A bool keeps 0 or 1 in as.integer. */
 static inline int64_t whole_of(cn_value v) { return v.as.integer; }
 static inline double real_of(cn_value v)

@@ -3,7 +3,8 @@
  * little-endian.
  *
  *    {"template": "...", "variables": {...}, "now_s": 0, "steps": 5000000, "depth": 64,
- *     "output_bytes": 1048576, "memory_bytes": 67108864, "repeat": 1}      all but template optional
+ *     "output_bytes": 1048576, "memory_bytes": 67108864, "repeat": 1}      all but template
+ * optional
  *    {"code": "OK", "text": "..."} or {"code": "E_INVALID", "error": "..."}
  *    with repeat above 1 also "render_ns": the fastest of the renders */
 #include <stdio.h>
