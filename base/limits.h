@@ -2,7 +2,8 @@
  * Configuration, its documentation and the tests of the bounds are made from these lines; a request
  * that goes beyond one gets an error that names the limit and its value.
  *
- * Threads: filled before the threads start, read-only afterwards. */
+ * Threads: filled before the threads start, read-only afterwards.
+ * Memory:  plain memory of the caller. */
 #pragma once
 
 #include <stdint.h>

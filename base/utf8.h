@@ -1,6 +1,7 @@
 /* base/utf8.h: how long a UTF-8 sequence is, and whether it is one (RFC 3629, Unicode 15 table 3-7).
  *
- * Threads: any, nothing is kept. */
+ * Threads: any, nothing is kept.
+ * Memory:  none of its own. */
 #pragma once
 
 #include <stddef.h>

@@ -1,6 +1,7 @@
 /* dataplane/answer_body.h: answers and their parts as JSON.
  *
- * Threads: api only. */
+ * Threads: api only.
+ * Memory:  none of its own; what is written goes to the caller's buffer. */
 #pragma once
 
 #include "dataplane/answer.h"

@@ -139,7 +139,8 @@ static cn_answer *open_answer(cn_api *api, cn_http_request *request)
 {
     cn_answer *a = take_place(api);
     const cn_reply reply = a->reply;             // for its buffer
-    *a = (cn_answer){.api = api, .request = request, .reply = reply, .older = api->newest};
+    *a = (cn_answer){
+        .api = api, .request = request, .reply = reply, .older = api->newest, .route = "-"};
     cn_reply_init(&a->reply, api->options.http, request->exchange,
                   (size_t)api->options.limits->request_bytes);
     if (api->newest) api->newest->newer = a;
@@ -147,7 +148,6 @@ static cn_answer *open_answer(cn_api *api, cn_http_request *request)
     api->newest = a;
     api->by_exchange[request->exchange.index] = a;
     atomic_fetch_add_explicit(&api->request_count, 1, memory_order_relaxed);
-    strcpy(a->route, "-");
     cn_api_name_request(a, cn_http_request_header(request, "x-request-id"));
     return a;
 }

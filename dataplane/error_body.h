@@ -1,7 +1,8 @@
 /* dataplane/error_body.h: errors as OpenAI's clients expect them.
  *   {"error":{"message":"...","type":"invalid_request_error","param":"n","code":"limit_exceeded"}}
  *
- * Threads: any, nothing is kept. */
+ * Threads: any, nothing is kept.
+ * Memory:  none of its own; what is written goes to the caller's buffer. */
 #pragma once
 
 #include <stdint.h>

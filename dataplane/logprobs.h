@@ -2,7 +2,8 @@
  * A record is a token with its logprob, its alternatives, and where it stands in the text. Records
  * are appended to a buffer as tokens come and written when their frame or answer is.
  *
- * Threads: any, nothing is kept. */
+ * Threads: any, nothing is kept.
+ * Memory:  none of its own; records and text are in the caller's buffers. */
 #pragma once
 
 #include <stdbool.h>

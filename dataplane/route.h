@@ -1,6 +1,7 @@
 /* dataplane/route.h: which path and method means what. The whole surface is one table.
  *
- * Threads: any, nothing is kept. */
+ * Threads: any, nothing is kept.
+ * Memory:  constant data. */
 #pragma once
 
 #include <stdbool.h>

@@ -2,7 +2,8 @@
  * Each writes one frame to the answer's reply; what is the same in every frame of an answer is made
  * once, so a token costs a copy of about 200 bytes and its own text.
  *
- * Threads: api only. */
+ * Threads: api only.
+ * Memory:  none of its own; frames go to the buffer of the answer's reply. */
 #pragma once
 
 #include "dataplane/answer.h"

@@ -4,7 +4,8 @@
  * them. A family with the same arithmetic is one more row; one with other arithmetic also needs the
  * fields of cn_model_spec that its backends read.
  *
- * Threads: any, constant data. */
+ * Threads: any, constant data.
+ * Memory:  constant data. */
 #pragma once
 
 #include <stdbool.h>

@@ -3,7 +3,8 @@
  * lack has transformers' default for the family. top_k is off unless a file sets it: transformers'
  * own 50 is a habit of its generate function and not of the model.
  *
- * Threads: any, nothing is kept. */
+ * Threads: any, nothing is kept.
+ * Memory:  plain memory of the caller; the files that are read are freed before read returns. */
 #pragma once
 
 #include "base/err.h"

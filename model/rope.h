@@ -3,7 +3,8 @@
  * linear, llama3 and yarn. `dynamic` and `longrope` are refused: there the rotation of a position
  * changes with the length of the sequence, and a page that is written could not stay as it is.
  *
- * Threads: any, nothing is kept. */
+ * Threads: any, nothing is kept.
+ * Memory:  plain memory of the caller. */
 #pragma once
 
 #include <stdbool.h>

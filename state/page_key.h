@@ -4,7 +4,8 @@
  * Equal keys mean equal bytes: everything that decides K and V of a page is in its chain. Two tenants
  * never have a key in common, so nothing about one's prompts shows in another's latency.
  *
- * Threads: any, nothing is kept. */
+ * Threads: any, nothing is kept.
+ * Memory:  plain memory of the caller. */
 #pragma once
 
 #include <stddef.h>
