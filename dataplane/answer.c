@@ -279,7 +279,7 @@ static void complete(cn_answer *a)
         cn_reply_end(&a->reply);
         return;
     }
-    cn_answer_body_write(a, &a->reply.out);
+    if (!is_cut(a)) cn_answer_body_write(a, &a->reply.out);
     if (is_cut(a)) fail_overflow(a);
     else cn_reply_whole(&a->reply, 200, "application/json");
 }
@@ -444,6 +444,7 @@ static void take_start(cn_answer_prompt *p, const cn_event *event)
     }
     if (a->params.stream && a->reply.state == CN_REPLY_IDLE) {
         cn_reply_header(&a->reply, "Cache-Control", "no-cache");
+        cn_reply_header(&a->reply, "X-Accel-Buffering", "no");   // a proxy must not collect frames
         cn_reply_stream(&a->reply, 200, "text/event-stream");
     }
 }

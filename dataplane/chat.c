@@ -11,7 +11,8 @@
  *   - content as a list of text parts becomes one string, joined by line breaks, unless the template
  *     goes through the parts itself;
  *   - content that is null or missing becomes "", except beside tool_calls;
- *   - arguments of tool calls, which OpenAI writes as a string of JSON, become the object.
+ *   - arguments of tool calls, which OpenAI writes as a string of JSON, become the object;
+ *   - the role developer, OpenAI's newer word, becomes system unless the template knows it.
  * Nothing else is touched: names, ids and unknown members reach the template as they came. */
 
 enum { TEXT_BYTES_KEPT = 1048576 };
@@ -57,6 +58,7 @@ void cn_chat_init(cn_chat *chat, const cn_template *chat_template, const cn_chec
         .limits = limits,
         .clock = clock,
         .takes_parts = text && loops_over_content(text, len),
+        .knows_developer = text && memmem(text, len, "developer", 9),
     };
     cn_buf_init(&chat->text, (size_t)limits->request_bytes);
 }
@@ -65,21 +67,30 @@ void cn_chat_close(cn_chat *chat) { cn_buf_close(&chat->text); }
 
 // ---- messages
 
-static cn_code check_role(const json_t *message, uint32_t index, cn_err *err)
+static cn_code no_memory(cn_err *err)
+{
+    return cn_err_set_param(err, CN_E_MEMORY, "messages", "messages: no memory for the prompt");
+}
+
+static cn_code shape_role(const cn_chat *chat, json_t *message, uint32_t index, cn_err *err)
 {
     static const char *const roles[] = {"system", "developer", "user",
                                         "assistant", "tool", "function"};
-    const json_t *role = cn_json_body_get(message, "role");
+    json_t *role = cn_json_body_get(message, "role");
     const place at = place_of("messages[%u].role", index, 0);
     if (!json_is_string(role)) {
         return cn_err_set_param(err, CN_E_INVALID, at.text, "%s: %s; must be a string", at.text,
                                 cn_json_body_kind(role));
     }
+    const char *name = json_string_value(role);
+    if (strcmp(name, "developer") == 0 && !chat->knows_developer) {
+        return json_string_set(role, "system") ? no_memory(err) : CN_OK;
+    }
     for (size_t i = 0; i < sizeof roles / sizeof roles[0]; i++) {
-        if (strcmp(json_string_value(role), roles[i]) == 0) return CN_OK;
+        if (strcmp(name, roles[i]) == 0) return CN_OK;
     }
     return cn_err_set_param(err, CN_E_INVALID, at.text, "%s: \"%.32s\"; must be system, developer, "
-                            "user, assistant, tool or function", at.text, json_string_value(role));
+                            "user, assistant, tool or function", at.text, name);
 }
 
 static cn_code check_part(const json_t *part, uint32_t index, uint32_t part_index, cn_err *err)
@@ -113,11 +124,6 @@ static json_t *join_parts(const json_t *parts, uint64_t bytes_max)
     json_t *joined = text.overflowed ? NULL : json_stringn(text.len ? text.data : "", text.len);
     cn_buf_close(&text);
     return joined;
-}
-
-static cn_code no_memory(cn_err *err)
-{
-    return cn_err_set_param(err, CN_E_MEMORY, "messages", "messages: no memory for the prompt");
 }
 
 static cn_code shape_content(const cn_chat *chat, json_t *message, uint32_t index, cn_err *err)
@@ -200,7 +206,7 @@ static cn_code shape_messages(const cn_chat *chat, json_t *messages, cn_err *err
             return cn_err_set_param(err, CN_E_INVALID, at.text, "%s: %s; must be an object",
                                     at.text, cn_json_body_kind(message));
         }
-        cn_code code = check_role(message, (uint32_t)i, err);
+        cn_code code = shape_role(chat, message, (uint32_t)i, err);
         if (code == CN_OK) code = shape_content(chat, message, (uint32_t)i, err);
         if (code == CN_OK) code = shape_tool_calls(chat, message, (uint32_t)i, err);
         if (code != CN_OK) return code;
@@ -246,14 +252,20 @@ static bool set_special_tokens(const cn_checkpoint *checkpoint, json_t *variable
     return ok;
 }
 
+static bool pass_on(const json_t *body, const char *name, json_t *variables)
+{
+    json_t *value = cn_json_body_get(body, name);
+    return !value || json_object_set(variables, name, value) == 0;
+}
+
 // What the template sees. Our own names win over chat_template_kwargs.
 static json_t *make_variables(const cn_chat *chat, const json_t *body, const cn_params *params,
                               const extras *with)
 {
     json_t *variables = json_object();
     bool ok = variables != NULL;
-    json_t *effort = cn_json_body_get(body, "reasoning_effort");
-    if (effort) ok &= json_object_set(variables, "reasoning_effort", effort) == 0;
+    ok &= pass_on(body, "reasoning_effort", variables);
+    ok &= pass_on(body, "tool_choice", variables);
     if (with->kwargs) ok &= json_object_update(variables, with->kwargs) == 0;
     ok &= json_object_set(variables, "messages", json_object_get(body, "messages")) == 0;
     ok &= json_object_set(variables, "tools", with->tools ? with->tools : json_null()) == 0;

@@ -28,6 +28,7 @@ typedef struct cn_chat {
     const cn_limits *limits;
     cn_clock clock;
     bool takes_parts;            // the template reads lists of content parts itself
+    bool knows_developer;        // ... and the role of that name
     cn_buf text;                 // of the prompt rendered last
     cn_prompt_guard_mark mark;   // in it
 } cn_chat;

@@ -35,8 +35,12 @@ void cn_logprobs_add(cn_buf *records, const cn_logprobs_entry *entry)
         .top_count = (uint16_t)entry->top_count,
         .known = entry->known,
     };
-    cn_buf_add(records, &head, sizeof head);
-    cn_buf_add(records, entry->top, entry->top_count * sizeof *entry->top);
+    const size_t top_bytes = entry->top_count * sizeof *entry->top;
+    char *at = cn_buf_reserve(records, sizeof head + top_bytes);
+    if (!at) return;                 // a record is there whole or not at all
+    memcpy(at, &head, sizeof head);
+    if (top_bytes) memcpy(at + sizeof head, entry->top, top_bytes);
+    cn_buf_advance(records, sizeof head + top_bytes);
 }
 
 static bool next(cursor *c)

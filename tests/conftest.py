@@ -84,8 +84,9 @@ def base_url() -> Iterator[str]:
         return
     server = Server({})
     yield server.url
+    status, text = server.drain(), server.log_text()
     server.close()
-    assert server.process.returncode == 0, server.log_text()[-2000:]
+    assert status == 0, text[-4000:]
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,7 @@ def start_server() -> Iterator[Callable[..., Server]]:
     yield start
     for server in servers:
         server.close()
+        assert server.process.returncode == 0
 
 
 @pytest.fixture(scope="session")

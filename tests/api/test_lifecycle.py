@@ -98,7 +98,7 @@ def test_limits_at_and_above(start_server) -> None:
 
 def test_a_full_queue_is_503_and_cheap(start_server) -> None:
     url = start_server({"engine.sequences": "1", "engine.step_tokens": "32",
-                        "limits.queue_requests": "2"}).url
+                        "limits.queue_requests": "2", "limits.choices": "1"}).url
     body = {"prompt": "a", "max_tokens": 1500, "ignore_eos": True}
     results: list[httpx.Response] = []
     threads = [threading.Thread(target=lambda: results.append(

@@ -237,7 +237,8 @@ const char *cn_checkpoint_special_token(const cn_checkpoint *checkpoint, const c
 static void world_open(const char *const *keys, uint32_t key_count)
 {
     memset(&world, 0, sizeof world);
-    world.chat_template = "{{ bos_token }}{% for m in messages %}<|user|>{{ m.content }}<|end|>"
+    world.chat_template = "{{ bos_token }}{% for m in messages %}<|user|>"
+                          "{% if m.role == 'system' %}S:{% endif %}{{ m.content }}<|end|>"
                           "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}";
     world.limits = cn_limits_default();
     world.limits.connections = WORLD_EXCHANGES;

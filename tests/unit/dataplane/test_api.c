@@ -386,6 +386,9 @@ static void messages_take_the_form_that_templates_expect(void **state)
          "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\","
          "\"content\":\"so f \"}],\"continue_final_message\":true}");
     assert_body(0, "{\"prompt\":\"<|begin|><|user|>q<|end|><|user|>so f \"}");
+    post("/apply-template", "{\"messages\":[{\"role\":\"developer\",\"content\":\"d\"}],"
+                            "\"add_generation_prompt\":false}");
+    assert_body(0, "{\"prompt\":\"<|begin|><|user|>S:d<|end|>\"}");
 }
 
 static void a_client_that_goes_away_is_forgotten(void **state)
@@ -598,6 +601,88 @@ static void full_rings_lose_nothing(void **state)
     world.refuse = NULL;
 }
 
+/* Bodies with bytes changed, dropped and doubled: each is answered or refused, none crashes (under
+ * ASan), and none leaves anything behind. */
+static void damaged_bodies_are_answered_or_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path, *body;
+    } rows[] = {
+        {"/v1/completions", "{\"prompt\":[\"ab\",\"c\"],\"n\":2,\"stop\":[\"x\",\"yz\"],"
+                            "\"logit_bias\":{\"5\":-1.5,\"17\":2},\"seed\":-7,\"logprobs\":3}"},
+        {"/v1/completions", "{\"prompt\":[[1,2,256],[4]],\"echo\":true,\"logprobs\":1,"
+                            "\"max_tokens\":0,\"temperature\":1e-3,\"cache_salt\":\"\\u0000s\"}"},
+        {"/v1/chat/completions",
+         "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":"
+         "\"<|end|>\"}]},{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"function\":"
+         "{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":[1]}\"}}]}],\"tools\":[{\"<|user|>\":1}],"
+         "\"chat_template_kwargs\":{\"x\":true},\"stream\":true,"
+         "\"stream_options\":{\"include_usage\":true}}"},
+        {"/tokenize", "{\"prompt\":\"a<|end|>\\ud83d\\ude00\",\"add_special_tokens\":true}"},
+        {"/apply-template", "{\"messages\":[{\"role\":\"user\",\"content\":\"hello \"}],"
+                            "\"continue_final_message\":true}"},
+        {"/detokenize", "{\"tokens\":[97,256,195,169]}"},
+    };
+    test_rng rng = test_rng_open("api");
+    uint32_t answered = 0;
+    for (int round = 0; round < 30000; round++) {
+        char body[1024];
+        const uint32_t at = test_rng_below(&rng, sizeof rows / sizeof rows[0]);
+        size_t len = strlen(rows[at].body);
+        memcpy(body, rows[at].body, len + 1);
+        for (uint32_t n = test_rng_below(&rng, 4); n > 0; n--) {
+            const size_t where = test_rng_below(&rng, (uint32_t)len - 1);
+            const uint32_t how = test_rng_below(&rng, 3);
+            if (how == 0) body[where] = "\"\\[]{},:0-9.eEnx\xC3\xFF"[test_rng_below(&rng, 19)];
+            else if (how == 1) memmove(body + where, body + where + 1, len-- - where);
+            else memmove(body + where + 1, body + where, len++ - where + 1);
+        }
+        world.generation_count = 0;
+        world.queue_room = 1000;
+        post(rows[at].path, body);
+        for (uint32_t i = 0; i < world.generation_count; i++) {
+            for (uint32_t c = 0; c < world.generations[i]->choice_count; c++) world_start(i, c, 0);
+            while (world.generations[i]->engine_open) {
+                world_finish(i, world.generations[i]->engine_open - 1, CN_FINISH_LENGTH);
+            }
+        }
+        world_poll();
+        const unsigned status = world.exchanges[0].status;
+        assert_true(world.exchanges[0].ended);
+        if (status != 200 && status != 400) fail_msg("%u for %s", status, body);
+        assert_int_equal(world.requests_open, 0);
+        answered += status == 200;
+    }
+    assert_in_range(answered, 3000, 29000);      // both outcomes are tested
+}
+
+// The bound of an answer is an error like every other, and no cut-off 200.
+static void an_answer_beyond_its_memory_is_an_error(void **state)
+{
+    (void)state;
+    world_close();
+    world_open(NULL, 0);
+    world.limits.request_bytes = 8192;
+    for (int i = 0; i < 3; i++) {
+        static const char *const bodies[] = {
+            "{\"prompt\":\"p\",\"max_tokens\":100}",
+            "{\"prompt\":\"p\",\"max_tokens\":100,\"logprobs\":20}",
+            "{\"prompt\":\"p\",\"max_tokens\":100,\"logprobs\":5,\"n\":4}"};
+        const uint32_t choices = i == 2 ? 4 : 1;
+        post("/v1/completions", bodies[i]);
+        for (uint32_t c = 0; c < choices; c++) {
+            world_start((uint32_t)i, c, 0);
+            for (int t = 0; t < 100; t++) world_token((uint32_t)i, c, 'z');
+            world_finish((uint32_t)i, c, CN_FINISH_LENGTH);
+        }
+        world_poll();
+        if (i == 0) assert_int_equal(world.exchanges[0].status, 200);
+        else assert_error(400, NULL, "larger than limit request_bytes (8192)");
+        assert_int_equal(world.requests_open, 0);
+    }
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, open_world, close_world)
 
 int main(void)
@@ -625,6 +710,8 @@ int main(void)
         TEST(keys_open_what_is_not_a_probe),
         TEST(request_ids_are_harmless),
         TEST(full_rings_lose_nothing),
+        TEST(damaged_bodies_are_answered_or_refused),
+        TEST(an_answer_beyond_its_memory_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
