@@ -1,6 +1,8 @@
 #include "appliance/chat.h"
 
 #include <errno.h>
+#include <langinfo.h>
+#include <locale.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +14,7 @@
 
 #include "appliance/cli.h"
 #include "appliance/http_client.h"
+#include "appliance/nearest.h"
 #include "base/buf.h"
 #include "base/clock.h"
 
@@ -52,13 +55,26 @@ static void reset(chat *c)
 {
     json_decref(c->messages);
     c->messages = json_array();
-    if (c->system) json_array_append_new(c->messages, json_pack("{s:s,s:s}", "role", "system", "content", c->system));
+    if (c->system)
+        json_array_append_new(c->messages,
+                              json_pack("{s:s,s:s}", "role", "system", "content", c->system));
 }
 
 static uint64_t count_of(const json_t *usage, const char *key)
 {
     const json_t *value = json_object_get(usage, key);
     return json_is_integer(value) ? (uint64_t)json_integer_value(value) : 0;
+}
+
+// What the model says cannot command the terminal: other control bytes than these become spaces.
+static void print_piece(const chat *c, const char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        const unsigned char byte = (unsigned char)text[i];
+        const bool is_plain = byte >= 0x20 && byte != 0x7F;
+        putchar(is_plain || byte == '\n' || byte == '\t' || !c->terminal ? byte : ' ');
+    }
+    fflush(stdout);
 }
 
 // One `data:` line of the stream.
@@ -73,13 +89,13 @@ static void read_event(chat *c, const char *data, size_t len)
         c->last_ns = now_ns();
         if (c->text.len == 0) c->first_ns = c->last_ns;
         cn_buf_add(&c->text, json_string_value(piece), piece_len);
-        fwrite(json_string_value(piece), 1, piece_len, stdout);
-        fflush(stdout);
+        print_piece(c, json_string_value(piece), piece_len);
     }
     if (json_is_object(usage)) {
         c->answer_tokens = count_of(usage, "completion_tokens");
         c->prompt_tokens = count_of(usage, "prompt_tokens");
-        c->cached_tokens = count_of(json_object_get(usage, "prompt_tokens_details"), "cached_tokens");
+        c->cached_tokens =
+            count_of(json_object_get(usage, "prompt_tokens_details"), "cached_tokens");
     }
     json_decref(event);
 }
@@ -88,6 +104,7 @@ static bool on_body(void *self, unsigned status, const char *data, size_t len)
 {
     chat *c = self;
     if (interrupted) return false;
+    if (len == 0) return true;
     cn_buf_add(&c->body, data, len);
     if (status != 200) return !c->body.overflowed;
     size_t start = 0;
@@ -115,16 +132,18 @@ static void show_refusal(const chat *c, unsigned status)
     json_decref(answer);
 }
 
+// The rate is over the whole time from sending: a short answer may arrive in a single piece.
 static void show_figures(const chat *c)
 {
-    char text[160];
-    const double seconds = (double)(c->last_ns - c->first_ns) / 1e9;
-    if (!c->terminal) return;
-    snprintf(text, sizeof text, "%llu tokens, %.0f tok/s, first after %.0f ms, %llu of %llu prompt tokens "
-             "remembered", (unsigned long long)c->answer_tokens,
-             seconds > 0 ? (double)c->answer_tokens / seconds : 0.0,
-             (double)(c->first_ns - c->sent_ns) / 1e6, (unsigned long long)c->cached_tokens,
-             (unsigned long long)c->prompt_tokens);
+    char text[200];
+    const double seconds = (double)(c->last_ns - c->sent_ns) / 1e9;
+    if (!c->terminal || seconds <= 0) return;
+    snprintf(
+        text, sizeof text,
+        "%llu tokens, %.0f per second, the first after %.0f ms; %llu of %llu prompt tokens cached",
+        (unsigned long long)c->answer_tokens, (double)c->answer_tokens / seconds,
+        (double)(c->first_ns - c->sent_ns) / 1e6, (unsigned long long)c->cached_tokens,
+        (unsigned long long)c->prompt_tokens);
     say(c, "2", text);
 }
 
@@ -145,7 +164,8 @@ static bool ask(chat *c)
     c->answer_tokens = c->cached_tokens = c->prompt_tokens = 0;
     c->sent_ns = c->first_ns = c->last_ns = now_ns();
     snprintf(url, sizeof url, "%s/v1/chat/completions", c->url);
-    const cn_code code = cn_http_client_request(url, c->api_key, body, strlen(body), on_body, c, &status, &err);
+    const cn_code code =
+        cn_http_client_request(url, c->api_key, body, strlen(body), on_body, c, &status, &err);
     free(body);
     if (c->text.len) putchar('\n');
     if (code != CN_OK) say(c, "31", err.text);
@@ -161,7 +181,8 @@ static bool ask(chat *c)
 static void save(const chat *c, const char *path)
 {
     char text[320];
-    if (json_dump_file(c->messages, path, JSON_INDENT(1)) == 0) snprintf(text, sizeof text, "saved to %.200s", path);
+    if (json_dump_file(c->messages, path, JSON_INDENT(1)) == 0)
+        snprintf(text, sizeof text, "saved to %.200s", path);
     else snprintf(text, sizeof text, "%.200s: %s", path, strerror(errno));
     say(c, "2", text);
 }
@@ -257,26 +278,54 @@ static int answer_lines(chat *c)
     return ok ? CN_EXIT_OK : CN_EXIT_FAILED;
 }
 
-static int usage(FILE *to, int exit_code)
+static void print_help(void)
 {
-    fprintf(to, "usage: cairn chat [--url http://127.0.0.1:8000] [--api_key KEY] [--system TEXT]\n\n"
-                "Talks to a running server. Without a terminal, each line of the input is a question\n"
-                "and the answers go to the output. The key may also be in CAIRN_API_KEY.\n");
-    return exit_code;
+    puts("usage: cairn chat [--url http://127.0.0.1:8000] [--api_key KEY] [--system TEXT]\n\n"
+         "Talks to a running server. Without a terminal, each line of the input is a question and\n"
+         "the answers go to the output. The key may also be in CAIRN_API_KEY.");
+}
+
+// False if the arguments are not understood, which is said.
+static bool read_arguments(int argc, char **argv, chat *c)
+{
+    static const char *const names[] = {"--url", "--api_key", "--system"};
+    const char *values[3] = {"http://127.0.0.1:8000", getenv("CAIRN_API_KEY"), NULL};
+    for (int i = 0; i < argc; i++) {
+        const size_t len = strcspn(argv[i], "=");
+        int n = 0;
+        while (n < 3 && (strlen(names[n]) != len || strncmp(names[n], argv[i], len) != 0)) n++;
+        if (n == 3) {
+            const char *nearest = cn_nearest_find(argv[i], names, 3);
+            fprintf(stderr, "cairn: unknown argument %.60s; %s%s\n", argv[i],
+                    nearest ? "is this meant: " : "",
+                    nearest ? nearest : "`cairn chat --help` lists them");
+            return false;
+        }
+        if (argv[i][len]) values[n] = argv[i] + len + 1;
+        else if (i + 1 < argc) values[n] = argv[++i];
+        else {
+            fprintf(stderr, "cairn: %s: needs a value, as in %s VALUE\n", names[n], names[n]);
+            return false;
+        }
+    }
+    c->url = values[0];
+    c->api_key = values[1];
+    c->system = values[2] ? strdup(values[2]) : NULL;
+    return true;
 }
 
 int cn_chat_run(int argc, char **argv)
 {
-    chat c = {.url = "http://127.0.0.1:8000", .api_key = getenv("CAIRN_API_KEY"),
-              .terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)};
-    for (int i = 0; i < argc; i += 2) {
-        if (strcmp(argv[i], "--help") == 0) return usage(stdout, CN_EXIT_OK);
-        if (i + 1 == argc) return usage(stderr, CN_EXIT_USAGE);
-        if (strcmp(argv[i], "--url") == 0) c.url = argv[i + 1];
-        else if (strcmp(argv[i], "--api_key") == 0) c.api_key = argv[i + 1];
-        else if (strcmp(argv[i], "--system") == 0) c.system = strdup(argv[i + 1]);
-        else return usage(stderr, CN_EXIT_USAGE);
+    chat c = {.terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)};
+    for (int i = 0; i < argc; i++) {
+        if (strcmp(argv[i], "--help") != 0) continue;
+        print_help();
+        return CN_EXIT_OK;
     }
+    if (!read_arguments(argc, argv, &c)) return CN_EXIT_USAGE;
+    // For the line editor, which needs to know where a character ends; numbers stay as they are.
+    if (!setlocale(LC_CTYPE, "") || strcmp(nl_langinfo(CODESET), "UTF-8") != 0)
+        setlocale(LC_CTYPE, "C.UTF-8");
     cn_buf_init(&c.body, ANSWER_BYTES_MAX);
     cn_buf_init(&c.text, ANSWER_BYTES_MAX);
     // Without SA_RESTART, so that a signal ends the wait for the next piece.

@@ -9,9 +9,10 @@
 
 #include <yaml.h>
 
-#include "base/assert.h"
+#include "appliance/nearest.h"
+#include "base/log.h"
 
-enum { API_KEY_BYTES_MAX = 512 };
+enum { API_KEY_BYTES_MAX = 512, LINE_BYTES_MAX = 100 };
 
 static const cn_config_key keys[] = {
 #define X(key, member, initial, what)                                                              \
@@ -30,7 +31,8 @@ static const cn_config_key keys[] = {
 };
 
 enum { KEY_COUNT = sizeof keys / sizeof keys[0] };
-_Static_assert(sizeof keys / sizeof keys[0] <= CN_CONFIG_KEYS_MAX, "sources has a place for every key");
+_Static_assert(sizeof keys / sizeof keys[0] <= CN_CONFIG_KEYS_MAX,
+               "sources has a place for every key");
 
 const cn_config_key *cn_config_keys(uint32_t *count)
 {
@@ -71,41 +73,17 @@ void cn_config_close(cn_config_settings *s)
 
 // ---- one value
 
-// Edits that make one word of the other (Levenshtein 1966); words beyond 63 bytes count as far away.
-static uint32_t distance(const char *a, const char *b)
-{
-    uint32_t row[64];
-    const size_t b_len = strlen(b);
-    if (b_len > 63) return UINT32_MAX;
-    for (uint32_t j = 0; j <= b_len; j++) row[j] = j;
-    for (uint32_t i = 0; a[i]; i++) {
-        uint32_t diagonal = row[0];
-        row[0] = i + 1;
-        for (uint32_t j = 0; j < b_len; j++) {
-            const uint32_t change = diagonal + (a[i] != b[j]);
-            const uint32_t skip = (row[j] < row[j + 1] ? row[j] : row[j + 1]) + 1;
-            diagonal = row[j + 1];
-            row[j + 1] = change < skip ? change : skip;
-        }
-    }
-    return row[b_len];
-}
-
 static cn_code unknown_key(const char *key, const char *place, cn_err *err)
 {
-    uint32_t nearest = 0, least = UINT32_MAX;
-    for (uint32_t i = 0; i < KEY_COUNT; i++) {
-        const uint32_t d = distance(keys[i].key, key);
-        if (d >= least) continue;
-        least = d;
-        nearest = i;
-    }
-    if (least <= strlen(keys[nearest].key) / 2) {
+    const char *names[KEY_COUNT];
+    for (uint32_t i = 0; i < KEY_COUNT; i++) names[i] = keys[i].key;
+    const char *nearest = cn_nearest_find(key, names, KEY_COUNT);
+    if (nearest) {
         return cn_err_set(err, CN_E_INVALID, "%s: unknown key %.60s; is %s meant?", place, key,
-                          keys[nearest].key);
+                          nearest);
     }
-    return cn_err_set(err, CN_E_INVALID, "%s: unknown key %.60s; `cairn config print` lists all keys",
-                      place, key);
+    return cn_err_set(err, CN_E_INVALID,
+                      "%s: unknown key %.60s; `cairn config print` lists all keys", place, key);
 }
 
 // Digits with an optional K, M, G or T (powers of 1024, as memory is counted).
@@ -127,8 +105,8 @@ static bool parse_number(const char *text, uint64_t *out)
     return true;
 }
 
-static cn_code set_number(cn_config_settings *s, const cn_config_key *key, const char *value, bool keep,
-                          const char *place, cn_err *err)
+static cn_code set_number(cn_config_settings *s, const cn_config_key *key, const char *value,
+                          bool keep, const char *place, cn_err *err)
 {
     uint64_t number;
     if (!parse_number(value, &number) || number < key->min || number > key->max) {
@@ -141,8 +119,8 @@ static cn_code set_number(cn_config_settings *s, const cn_config_key *key, const
     return CN_OK;
 }
 
-static cn_code set_text(cn_config_settings *s, const cn_config_key *key, const char *value, bool keep,
-                        cn_err *err)
+static cn_code set_text(cn_config_settings *s, const cn_config_key *key, const char *value,
+                        bool keep, cn_err *err)
 {
     if (keep) return CN_OK;
     char *copy = strdup(value);
@@ -172,11 +150,12 @@ static cn_code add_api_key(cn_config_settings *s, const char *key, const char *p
 {
     const size_t len = strlen(key);
     if (len == 0 || len > API_KEY_BYTES_MAX) {
-        return cn_err_set(err, CN_E_INVALID, "%s: an API key of %zu bytes; must have 1 to %d", place,
-                          len, API_KEY_BYTES_MAX);
+        return cn_err_set(err, CN_E_INVALID, "%s: an API key of %zu bytes; must have 1 to %d",
+                          place, len, API_KEY_BYTES_MAX);
     }
     if (s->api_key_count == CN_CONFIG_API_KEYS_MAX) {
-        return cn_err_set(err, CN_E_INVALID, "%s: more than %d API keys", place, CN_CONFIG_API_KEYS_MAX);
+        return cn_err_set(err, CN_E_INVALID, "%s: more than %d API keys", place,
+                          CN_CONFIG_API_KEYS_MAX);
     }
     char *copy = strdup(key);
     if (!copy) return cn_err_set(err, CN_E_MEMORY, "configuration: no memory");
@@ -191,7 +170,8 @@ static cn_code read_api_keys_file(cn_config_settings *s, cn_err *err)
     if (!s->api_keys_file[0]) return CN_OK;
     FILE *file = fopen(s->api_keys_file, "re");
     if (!file) {
-        return cn_err_set(err, CN_E_IO, "api_keys_file: %.200s: %s", s->api_keys_file, strerror(errno));
+        return cn_err_set(err, CN_E_IO, "api_keys_file: %.200s: %s", s->api_keys_file,
+                          strerror(errno));
     }
     const uint32_t before = s->api_key_count;
     for (unsigned number = 1; code == CN_OK && fgets(line, sizeof line, file); number++) {
@@ -203,7 +183,8 @@ static cn_code read_api_keys_file(cn_config_settings *s, cn_err *err)
     fclose(file);
     if (code != CN_OK || s->api_key_count > before) return code;
     // An empty file would open the server to everybody, which nobody means by naming one.
-    return cn_err_set(err, CN_E_INVALID, "api_keys_file: %.200s: has no keys; must have one per line",
+    return cn_err_set(err, CN_E_INVALID,
+                      "api_keys_file: %.200s: has no keys; must have one per line",
                       s->api_keys_file);
 }
 
@@ -213,12 +194,19 @@ typedef struct reader {
     cn_config_settings *settings;
     yaml_document_t document;
     const char *path;
-    bool seen[KEY_COUNT];
+    bool seen[KEY_COUNT], seen_api_keys;
 } reader;
 
 static void place_of(const reader *r, const yaml_node_t *node, char *out, size_t out_bytes)
 {
     snprintf(out, out_bytes, "%.200s:%zu", r->path, node->start_mark.line + 1);
+}
+
+// One value without a zero byte, which YAML can write and a C string would end at.
+static bool is_text(const yaml_node_t *node)
+{
+    return node->type == YAML_SCALAR_NODE &&
+           strlen((const char *)node->data.scalar.value) == node->data.scalar.length;
 }
 
 static cn_code read_api_keys(reader *r, const yaml_node_t *node, cn_err *err)
@@ -228,13 +216,17 @@ static cn_code read_api_keys(reader *r, const yaml_node_t *node, cn_err *err)
     if (node->type != YAML_SEQUENCE_NODE) {
         return cn_err_set(err, CN_E_INVALID, "%s: api_keys: must be a list of texts", place);
     }
-    for (yaml_node_item_t *i = node->data.sequence.items.start; i < node->data.sequence.items.top; i++) {
+    if (r->seen_api_keys) return cn_err_set(err, CN_E_INVALID, "%s: api_keys: stands twice", place);
+    r->seen_api_keys = true;
+    for (yaml_node_item_t *i = node->data.sequence.items.start; i < node->data.sequence.items.top;
+         i++) {
         const yaml_node_t *item = yaml_document_get_node(&r->document, *i);
         place_of(r, item, place, sizeof place);
-        if (item->type != YAML_SCALAR_NODE) {
+        if (!is_text(item)) {
             return cn_err_set(err, CN_E_INVALID, "%s: api_keys: must be a list of texts", place);
         }
-        const cn_code code = add_api_key(r->settings, (const char *)item->data.scalar.value, place, err);
+        const cn_code code =
+            add_api_key(r->settings, (const char *)item->data.scalar.value, place, err);
         if (code != CN_OK) return code;
     }
     return CN_OK;
@@ -244,7 +236,7 @@ static cn_code read_scalar(reader *r, const char *key, const yaml_node_t *node, 
 {
     char place[256];
     place_of(r, node, place, sizeof place);
-    if (node->type != YAML_SCALAR_NODE) {
+    if (!is_text(node)) {
         return cn_err_set(err, CN_E_INVALID, "%s: %.60s: must be a single value", place, key);
     }
     for (uint32_t i = 0; i < KEY_COUNT; i++) {
@@ -252,8 +244,8 @@ static cn_code read_scalar(reader *r, const char *key, const yaml_node_t *node, 
         if (r->seen[i]) return cn_err_set(err, CN_E_INVALID, "%s: %s: stands twice", place, key);
         r->seen[i] = true;
     }
-    return cn_config_set(r->settings, key, (const char *)node->data.scalar.value, CN_CONFIG_FILE, place,
-                         err);
+    return cn_config_set(r->settings, key, (const char *)node->data.scalar.value, CN_CONFIG_FILE,
+                         place, err);
 }
 
 static bool is_section(const char *name)
@@ -269,13 +261,12 @@ static bool is_section(const char *name)
 static cn_code read_mapping(reader *r, const char *section, const yaml_node_t *node, cn_err *err)
 {
     char place[256], key[128];
-    for (yaml_node_pair_t *p = node->data.mapping.pairs.start; p < node->data.mapping.pairs.top; p++) {
+    for (yaml_node_pair_t *p = node->data.mapping.pairs.start; p < node->data.mapping.pairs.top;
+         p++) {
         const yaml_node_t *name = yaml_document_get_node(&r->document, p->key);
         const yaml_node_t *value = yaml_document_get_node(&r->document, p->value);
         place_of(r, name, place, sizeof place);
-        if (name->type != YAML_SCALAR_NODE) {
-            return cn_err_set(err, CN_E_INVALID, "%s: a key must be a text", place);
-        }
+        if (!is_text(name)) return cn_err_set(err, CN_E_INVALID, "%s: a key must be a text", place);
         const char *text = (const char *)name->data.scalar.value;
         snprintf(key, sizeof key, "%s%s%s", section, section[0] ? "." : "", text);
         cn_code code;
@@ -313,7 +304,8 @@ cn_code cn_config_read_file(cn_config_settings *s, const char *path, cn_err *err
         yaml_document_delete(&r.document);
     } else {
         code = cn_err_set(err, CN_E_INVALID, "%.200s:%zu: is not YAML: %s", path,
-                          parser.problem_mark.line + 1, parser.problem ? parser.problem : "unreadable");
+                          parser.problem_mark.line + 1,
+                          parser.problem ? parser.problem : "unreadable");
     }
     yaml_parser_delete(&parser);
     fclose(file);
@@ -336,17 +328,20 @@ cn_code cn_config_read_environment(cn_config_settings *s, char **environment, cn
         const char *equals = strchr(*environment, '=');
         if (!equals || strncmp(*environment, "CAIRN_", 6) != 0) continue;
         const size_t len = (size_t)(equals - *environment);
-        bool known = false;
+        bool known = strncmp(*environment, "CAIRN_API_KEY=", 14) == 0;   // `cairn chat` reads it
         for (uint32_t i = 0; i < KEY_COUNT && !known; i++) {
             environment_name(keys[i].key, name, sizeof name);
             known = strlen(name) == len && strncmp(name, *environment, len) == 0;
             if (!known) continue;
-            const cn_code code = cn_config_set(s, keys[i].key, equals + 1, CN_CONFIG_ENVIRONMENT, name, err);
+            const cn_code code =
+                cn_config_set(s, keys[i].key, equals + 1, CN_CONFIG_ENVIRONMENT, name, err);
             if (code != CN_OK) return code;
         }
         if (!known) {
-            return cn_err_set(err, CN_E_INVALID, "environment: unknown variable %.*s; `cairn config "
-                              "print` lists all keys", (int)(len > 80 ? 80 : len), *environment);
+            return cn_err_set(err, CN_E_INVALID,
+                              "environment: unknown variable %.*s; `cairn config "
+                              "print` lists all keys",
+                              (int)(len > 80 ? 80 : len), *environment);
         }
     }
     return CN_OK;
@@ -361,17 +356,17 @@ cn_code cn_config_finish(cn_config_settings *s, cn_err *err)
     if (strcmp(s->backend, "cpu") != 0) {
         return cn_err_set(err, CN_E_INVALID, "backend: %.40s; must be cpu", s->backend);
     }
-    static const char *const levels[] = {"debug", "info", "warn", "error", "off"};
-    bool known = false;
-    for (int i = 0; i < 5; i++) known |= strcmp(levels[i], s->log_level) == 0;
-    if (!known) {
-        return cn_err_set(err, CN_E_INVALID, "log.level: %.40s; must be debug, info, warn, error or off",
+    if (cn_log_level_parse(s->log_level) < 0) {
+        return cn_err_set(err, CN_E_INVALID,
+                          "log.level: %.40s; must be debug, info, warn, error or off",
                           s->log_level);
     }
     if (s->step_tokens < s->sequences + 16) {
-        return cn_err_set(err, CN_E_INVALID, "engine.step_tokens: %llu; must be at least "
+        return cn_err_set(err, CN_E_INVALID,
+                          "engine.step_tokens: %llu; must be at least "
                           "engine.sequences + 16 (%llu), so that prompts go on while all decode",
-                          (unsigned long long)s->step_tokens, (unsigned long long)s->sequences + 16);
+                          (unsigned long long)s->step_tokens,
+                          (unsigned long long)s->sequences + 16);
     }
     if (s->limits.choices > s->limits.queue_requests) {
         return cn_err_set(err, CN_E_INVALID, "limits.choices: %llu; must be at most "
@@ -385,6 +380,20 @@ static const char *source_name(cn_config_source source)
 {
     static const char *const names[] = {"default", "file", "environment", "flag"};
     return names[source];
+}
+
+void cn_config_write_number(uint64_t value, cn_buf *out)
+{
+    static const char suffixes[] = "KMGT";
+    int i = -1;
+    // Below a million the digits are easier to read: 4096, not 4K.
+    const bool is_large = value >= 1 << 20;
+    while (is_large && i < 3 && value >= 1024 && value % 1024 == 0) {
+        value /= 1024;
+        i++;
+    }
+    cn_buf_add_u64(out, value);
+    if (i >= 0) cn_buf_add_char(out, suffixes[i]);
 }
 
 static void write_value(const cn_config_settings *s, const cn_config_key *key, cn_buf *out)
@@ -406,17 +415,43 @@ static bool same_section(const char *a, const char *b)
     return len == section_len(b) && strncmp(a, b, len) == 0;
 }
 
+void cn_config_write_what(const cn_config_key *key, size_t column, const char *prefix, cn_buf *out)
+{
+    cn_buf text;
+    cn_buf_init(&text, 4096);
+    cn_buf_add_text(&text, key->what);
+    if (!key->is_text) {
+        cn_buf_add_text(&text, " (");
+        cn_config_write_number(key->min, &text);
+        cn_buf_add_text(&text, " to ");
+        cn_config_write_number(key->max, &text);
+        cn_buf_add_char(&text, ')');
+    }
+    cn_buf_add_char(&text, '\0');
+    for (const char *word = text.data; word && *word;) {
+        const size_t len = strcspn(word, " ");
+        if (column + 1 + len > LINE_BYTES_MAX) {
+            cn_buf_add_format(out, "\n%s", prefix);
+            column = strlen(prefix);
+        }
+        cn_buf_add_format(out, " %.*s", (int)len, word);
+        column += 1 + len;
+        word += len + (word[len] == ' ');
+    }
+    cn_buf_close(&text);
+}
+
 static void write_line(const cn_config_settings *s, uint32_t index, cn_buf *out)
 {
     const cn_config_key *key = &keys[index];
     const size_t len = section_len(key->key);
-    cn_buf_add_format(out, "%s%s: ", len ? "  " : "", key->key + (len ? len + 1 : 0));
-    write_value(s, key, out);
-    cn_buf_add_format(out, "    # %s", key->what);
-    if (!key->is_text) {
-        cn_buf_add_format(out, "; %llu to %llu", (unsigned long long)key->min, (unsigned long long)key->max);
-    }
-    cn_buf_add_format(out, " [%s]\n", source_name(s->sources[index]));
+    const char *prefix = len ? "  #" : "#";
+    cn_buf_add_text(out, prefix);
+    cn_config_write_what(key, strlen(prefix), prefix, out);
+    cn_buf_add_format(out, "\n%s%s: ", len ? "  " : "", key->key + (len ? len + 1 : 0));
+    if (key->is_text) write_value(s, key, out);
+    else cn_config_write_number(*number_at(s, key), out);
+    cn_buf_add_format(out, "    # %s\n", source_name(s->sources[index]));
 }
 
 // The lines of one section stand together, where its first key stands in the tables.
@@ -433,7 +468,7 @@ static void write_yaml(const cn_config_settings *s, cn_buf *out)
             written[j] = true;
         }
     }
-    cn_buf_add_format(out, "# API keys: %u\n", s->api_key_count);
+    if (s->api_key_count) cn_buf_add_format(out, "# and %u API keys\n", s->api_key_count);
 }
 
 void cn_config_write(const cn_config_settings *s, bool json, cn_buf *out)

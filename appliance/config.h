@@ -1,6 +1,6 @@
 /* appliance/config.h: the effective configuration, and where each value came from.
- * Flags win over the environment, the environment over the file, the file over defaults. Whatever is
- * wrong is one sentence that names where it stands, the key, the value and what would be right.
+ * Flags win over the environment, the environment over the file, the file over defaults. Whatever
+ * is wrong is one sentence that names where it stands, the key, the value and what would be right.
  *
  * Threads: filled before the threads start, read-only afterwards.
  * Memory:  texts are copies owned by the configuration, freed by close. */
@@ -66,6 +66,13 @@ cn_code cn_config_read_environment(cn_config_settings *settings, char **environm
 /* Reads api_keys_file, fills what depends on other values, and checks what only fits together.
  * Call last. Errors: CN_E_IO, CN_E_INVALID. */
 cn_code cn_config_finish(cn_config_settings *settings, cn_err *err);
+
+/* `value` as people write it: 1048576 is 1M. What cn_config_set reads back. */
+void cn_config_write_number(uint64_t value, cn_buf *out);
+
+/* The sentence of `key` and its bounds, broken into lines of at most 100 bytes that begin with
+ * `prefix`; the first begins at `column`. */
+void cn_config_write_what(const cn_config_key *key, size_t column, const char *prefix, cn_buf *out);
 
 /* The settings as YAML with a comment per key that says where the value came from, or as JSON.
  * API keys are counted, not printed. */

@@ -1,7 +1,7 @@
 /* appliance/config_table.h: every configuration key, in one table.
- * Flags (--kv.bytes), environment (CAIRN_KV_BYTES), the YAML file (kv: {bytes: ...}), `cairn config`
- * and deploy/cairn.yaml are made from or checked against these lines; limits.* come from
- * base/limits.h.
+ * Flags (--kv.bytes), environment (CAIRN_KV_BYTES), the YAML file (kv: {bytes: ...}),
+ * `cairn config` and deploy/cairn.yaml are made from or checked against these lines; limits.* come
+ * from base/limits.h.
  *
  * Threads: constant data.
  * Memory:  none. */

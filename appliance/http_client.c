@@ -29,7 +29,8 @@ static cn_code parse_url(const char *url, target *out, cn_err *err)
                        http_parser_parse_url(url, strlen(url), 0, &parts) == 0 &&
                        parts.field_set & 1 << UF_HOST;
     if (!sound) {
-        return cn_err_set(err, CN_E_INVALID, "--url: %.100s; must look like http://127.0.0.1:8000", url);
+        return cn_err_set(err, CN_E_INVALID, "--url: %.100s; must look like http://127.0.0.1:8000",
+                          url);
     }
     const uint16_t host = parts.field_data[UF_HOST].off, host_len = parts.field_data[UF_HOST].len;
     const bool has_path = parts.field_set & 1 << UF_PATH;
@@ -60,7 +61,9 @@ static int dial(const target *t, cn_err *err)
         }
     }
     freeaddrinfo(found);
-    if (fd < 0) cn_err_set(err, CN_E_IO, "%s: %s; is `cairn serve` running there?", t->authority, strerror(errno));
+    if (fd < 0)
+        cn_err_set(err, CN_E_IO, "%s: %s; is `cairn serve` running there?", t->authority,
+                   strerror(errno));
     return fd;
 }
 
@@ -82,7 +85,8 @@ static cn_code send_all(int fd, const cn_buf *request, cn_err *err)
     for (size_t sent = 0; sent < request->len;) {
         const ssize_t n = send(fd, request->data + sent, request->len - sent, MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return cn_err_set(err, CN_E_IO, "the server ended the connection: %s", strerror(errno));
+        if (n <= 0)
+            return cn_err_set(err, CN_E_IO, "the server ended the connection: %s", strerror(errno));
         sent += (size_t)n;
     }
     return CN_OK;
@@ -90,7 +94,8 @@ static cn_code send_all(int fd, const cn_buf *request, cn_err *err)
 
 static cn_code receive(int fd, answer *a, unsigned *status, cn_err *err)
 {
-    static const http_parser_settings settings = {.on_body = on_piece, .on_message_complete = on_complete};
+    static const http_parser_settings settings = {.on_body = on_piece,
+                                                  .on_message_complete = on_complete};
     http_parser parser;
     http_parser_init(&parser, HTTP_RESPONSE);
     parser.data = a;
@@ -102,19 +107,22 @@ static cn_code receive(int fd, answer *a, unsigned *status, cn_err *err)
             if (!a->on_body(a->self, parser.status_code, "", 0)) a->stopped = true;
             continue;
         }
-        if (n < 0) return cn_err_set(err, CN_E_IO, "the server ended the connection: %s", strerror(errno));
+        if (n < 0)
+            return cn_err_set(err, CN_E_IO, "the server ended the connection: %s", strerror(errno));
         const size_t parsed = http_parser_execute(&parser, &settings, data, (size_t)n);
         if (a->stopped || a->complete) break;
         if (n == 0 || parsed != (size_t)n) {
-            return cn_err_set(err, CN_E_IO, "the server ended the connection in the middle of an answer");
+            return cn_err_set(err, CN_E_IO,
+                              "the server ended the connection in the middle of an answer");
         }
     }
     *status = parser.status_code;
     return CN_OK;
 }
 
-cn_code cn_http_client_request(const char *url, const char *api_key, const char *body, size_t body_len,
-                               cn_http_client_body on_body, void *self, unsigned *status, cn_err *err)
+cn_code cn_http_client_request(const char *url, const char *api_key, const char *body,
+                               size_t body_len, cn_http_client_body on_body, void *self,
+                               unsigned *status, cn_err *err)
 {
     target t;
     answer a = {.on_body = on_body, .self = self};
@@ -128,7 +136,8 @@ cn_code cn_http_client_request(const char *url, const char *api_key, const char 
                       body ? "POST" : "GET", t.path, t.authority);
     if (api_key) cn_buf_add_format(&request, "Authorization: Bearer %s\r\n", api_key);
     if (body) {
-        cn_buf_add_format(&request, "Content-Type: application/json\r\nContent-Length: %zu\r\n", body_len);
+        cn_buf_add_format(&request, "Content-Type: application/json\r\nContent-Length: %zu\r\n",
+                          body_len);
     }
     cn_buf_add_text(&request, "\r\n");
     if (body) cn_buf_add(&request, body, body_len);

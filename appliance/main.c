@@ -4,6 +4,7 @@
 
 #include "appliance/chat.h"
 #include "appliance/cli.h"
+#include "appliance/nearest.h"
 #include "appliance/serve.h"
 
 static int fail(const cn_err *err, int exit_code)
@@ -16,8 +17,12 @@ static void print_serve_help(void)
 {
     puts("usage: cairn serve --model DIR [--listen ADDR:PORT] [--config FILE] [--KEY VALUE ...]\n\n"
          "Serves a Hugging Face checkpoint directory to OpenAI clients.\n"
-         "Flags win over the environment (CAIRN_KV_BYTES for --kv.bytes), which wins over the file,\n"
-         "which wins over defaults. Numbers may end in K, M, G or T. SIGTERM drains.\n\nKeys:");
+         "Flags win over the environment (CAIRN_KV_BYTES for --kv.bytes), which wins over the "
+         "file,\n"
+         "which wins over defaults. Numbers may end in K, M, G or T (powers of 1024).\n"
+         "SIGTERM and Ctrl-C drain: running answers get drain.seconds; a second one ends at "
+         "once.\n\n"
+         "Keys, with their [defaults]:");
     cn_cli_print_keys();
 }
 
@@ -31,8 +36,9 @@ static int run_serve(int argc, char **argv)
     if (flags.help) print_serve_help();
     else if (code != CN_OK) exit_code = fail(&err, CN_EXIT_USAGE);
     else if (!settings.model[0]) {
-        cn_err_set(&err, CN_E_INVALID, "model: is not given; must be the directory of a Hugging Face "
-                                       "checkpoint (cairn serve --model DIR)");
+        cn_err_set(&err, CN_E_INVALID,
+                   "model: is not given; must be the directory of a Hugging Face "
+                   "checkpoint (cairn serve --model DIR)");
         exit_code = fail(&err, CN_EXIT_USAGE);
     } else exit_code = cn_serve_run(&settings);
     cn_config_close(&settings);
@@ -43,8 +49,9 @@ static void print_config_help(void)
 {
     puts("usage: cairn config check [--config FILE] [--KEY VALUE ...]\n"
          "       cairn config print [--json] [--config FILE] [--KEY VALUE ...]\n\n"
-         "check says whether the configuration is sound; print shows each value and where it is from.\n"
-         "\nKeys:");
+         "check says whether the configuration is sound; print shows each value and where it is "
+         "from.\n"
+         "\nKeys, with their [defaults]:");
     cn_cli_print_keys();
 }
 
@@ -102,10 +109,22 @@ static void print_help(FILE *to)
 {
     fprintf(to, "Cairn %s: an LLM inference appliance that remembers.\n\n"
                 "usage: cairn COMMAND [--flag value ...]\n\n", CN_VERSION);
-    for (int i = 0; i < COMMAND_COUNT; i++) fprintf(to, "  %-9s %s\n", commands[i].name, commands[i].what);
+    for (int i = 0; i < COMMAND_COUNT; i++)
+        fprintf(to, "  %-9s %s\n", commands[i].name, commands[i].what);
     fprintf(to, "\n`cairn COMMAND --help` says more.\n\n"
                 "Exit codes: 0 done, 1 failed (a file, a port, the server), 2 bad usage or\n"
                 "configuration, 128 + n ended by a second signal n.\n");
+}
+
+static int refuse_command(const char *name)
+{
+    const char *names[COMMAND_COUNT];
+    for (int i = 0; i < COMMAND_COUNT; i++) names[i] = commands[i].name;
+    const char *nearest = cn_nearest_find(name, names, COMMAND_COUNT);
+    fprintf(stderr, "cairn: unknown command %.40s; %s%s\n", name,
+            nearest ? "is this meant: cairn " : "",
+            nearest ? nearest : "`cairn --help` lists them");
+    return CN_EXIT_USAGE;
 }
 
 int main(int argc, char **argv)
@@ -115,7 +134,7 @@ int main(int argc, char **argv)
         if (strcmp(name, commands[i].name) == 0) return commands[i].run(argc - 2, argv + 2);
     }
     const bool help = strcmp(name, "--help") == 0 || strcmp(name, "help") == 0;
-    if (name[0] && !help) fprintf(stderr, "cairn: no command %.40s\n\n", name);
+    if (name[0] && !help) return refuse_command(name);
     print_help(help ? stdout : stderr);
     return help ? CN_EXIT_OK : CN_EXIT_USAGE;
 }

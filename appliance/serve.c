@@ -14,6 +14,7 @@
 
 #include <sodium.h>
 
+#include "appliance/cli.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/random.h"
@@ -29,11 +30,11 @@
  *
  *    net (http, transport) ──▶ api (routes, text) ──▶ engine ──▶ the backend's own threads
  *
- * A loop polls its room until nothing is left to do, announces sleep, polls once more, and sleeps. The
- * main thread waits for signals. Draining goes the way of a request: the api refuses new ones, the net
- * stops listening, and once every answer has left, the threads end in the same order. */
+ * A loop polls its room until nothing is left to do, announces sleep, polls once more, and sleeps.
+ * The main thread waits for signals. Draining goes the way of a request: the api refuses new ones,
+ * the net stops listening, and once every answer has left, the threads end in the same order. */
 
-enum { DRAIN_CHECK_MS = 20, SPARE_DESCRIPTORS = 64 };
+enum { DRAIN_CHECK_MS = 20, SPARE_DESCRIPTORS = 64, SLOW_START_NS = 500000000 };
 
 struct serve;
 
@@ -68,15 +69,34 @@ struct serve {
     _Atomic uint32_t connections;
     const char *model_name;
     int signals;
+    uint64_t start_ns;
+    bool shows_progress;
 };
 
 // ---- the model
 
+// The next signal, or 0 after the timeout (-1: none).
+static int next_signal(const serve *s, int timeout_ms)
+{
+    struct signalfd_siginfo info;
+    struct pollfd pfd = {.fd = s->signals, .events = POLLIN};
+    if (poll(&pfd, 1, timeout_ms) <= 0) return 0;
+    return read(s->signals, &info, sizeof info) == (ssize_t)sizeof info ? (int)info.ssi_signo : 0;
+}
+
+// Called while weights are loaded, when there is nothing to drain: a signal ends the process.
 static void show_progress(void *self, uint64_t done, uint64_t total)
 {
-    (void)self;
-    if (!isatty(STDERR_FILENO)) return;
-    fprintf(stderr, "\rloading weights %3llu %%%s", (unsigned long long)(total ? done * 100 / total : 100),
+    serve *s = self;
+    const int stop = next_signal(s, 0);
+    if (stop) _exit(128 + stop);
+    if (!s->shows_progress) {
+        const bool is_slow = cn_clock_now_ns(&s->clock) - s->start_ns > SLOW_START_NS;
+        s->shows_progress = is_slow && done < total && isatty(STDERR_FILENO);
+    }
+    if (!s->shows_progress) return;
+    fprintf(stderr, "\rloading weights: %3llu %% of %.1f GB%s",
+            (unsigned long long)(total ? done * 100 / total : 100), (double)total / 1e9,
             done == total ? "\r\033[K" : "");
 }
 
@@ -96,8 +116,10 @@ static cn_code open_text(serve *s, cn_err *err)
     const uint32_t text_vocab = cn_tokenizer_vocab_count(s->tokenizer);
     const uint32_t model_vocab = cn_checkpoint_spec(s->checkpoint)->vocab_count;
     if (text_vocab > model_vocab) {
-        return cn_err_set(err, CN_E_FORMAT, "tokenizer.json: has ids up to %u; config.json (vocab_size) "
-                          "allows up to %u", text_vocab - 1, model_vocab - 1);
+        return cn_err_set(err, CN_E_FORMAT,
+                          "tokenizer.json: has ids up to %u; config.json (vocab_size) "
+                          "allows up to %u",
+                          text_vocab - 1, model_vocab - 1);
     }
     const char *text = cn_checkpoint_chat_template(s->checkpoint, &len);
     return text ? cn_template_open("chat_template", text, len, &s->chat_template, err) : CN_OK;
@@ -113,7 +135,8 @@ static cn_code open_backend(serve *s, cn_err *err)
     };
     cn_code code = cn_cpu_ops.open(&options, &s->backend, err);
     if (code != CN_OK) return code;
-    code = s->backend->ops->model_load(s->backend, cn_checkpoint_spec(s->checkpoint), show_progress, NULL, err);
+    code = s->backend->ops->model_load(s->backend, cn_checkpoint_spec(s->checkpoint), show_progress,
+                                       s, err);
     cn_checkpoint_drop_weights(s->checkpoint);
     return code;
 }
@@ -136,7 +159,8 @@ static uint32_t page_count(const serve *s, const cn_kv_info *kv)
 {
     uint64_t bytes = s->settings->kv_bytes;
     if (bytes == 0) {
-        const uint64_t context = (context_tokens(s) + CN_PAGE_TOKENS - 1) / CN_PAGE_TOKENS * kv->page_bytes;
+        const uint64_t context =
+            (context_tokens(s) + CN_PAGE_TOKENS - 1) / CN_PAGE_TOKENS * kv->page_bytes;
         bytes = s->settings->sequences * context;
         if (bytes > memory_bytes() / 4) bytes = memory_bytes() / 4;
         if (bytes > 1ull << 30) bytes = 1ull << 30;
@@ -182,17 +206,24 @@ static cn_code raise_descriptor_limit(const serve *s, cn_err *err)
     limit.rlim_cur = wanted;
     if (limit.rlim_max < wanted) limit.rlim_max = wanted;
     if (setrlimit(RLIMIT_NOFILE, &limit) == 0) return CN_OK;
-    return cn_err_set(err, CN_E_IO, "limits.connections: %llu needs %llu file descriptors; this process "
+    return cn_err_set(err, CN_E_IO,
+                      "limits.connections: %llu needs %llu file descriptors; this process "
                       "may have fewer (ulimit -n), and may not raise it",
-                      (unsigned long long)s->settings->limits.connections, (unsigned long long)wanted);
+                      (unsigned long long)s->settings->limits.connections,
+                      (unsigned long long)wanted);
 }
 
 static cn_code open_front(serve *s, cn_err *err)
 {
     const cn_config_settings *c = s->settings;
     const cn_http_options http = {
-        .transport = &cn_transport_kernel_ops, .address = c->listen, .limits = &c->limits,
-        .clock = s->clock, .metrics = s->metrics, .net_wake = &s->net.wake, .api_wake = &s->front.wake,
+        .transport = &cn_transport_kernel_ops,
+        .address = c->listen,
+        .limits = &c->limits,
+        .clock = s->clock,
+        .metrics = s->metrics,
+        .net_wake = &s->net.wake,
+        .api_wake = &s->front.wake,
     };
     cn_code code = raise_descriptor_limit(s, err);
     if (code == CN_OK) code = cn_http_open(&http, &s->http, err);
@@ -255,7 +286,9 @@ static void *run_net(void *argument)
 static cn_code start_room(room *r, void *(*run)(void *), cn_err *err)
 {
     const int failure = pthread_create(&r->thread, NULL, run, r);
-    if (failure) return cn_err_set(err, CN_E_IO, "the %s thread cannot be started: %s", r->name, strerror(failure));
+    if (failure)
+        return cn_err_set(err, CN_E_IO, "the %s thread cannot be started: %s", r->name,
+                          strerror(failure));
     pthread_setname_np(r->thread, r->name);
     r->started = true;
     return CN_OK;
@@ -270,8 +303,8 @@ static void stop_room(room *r)
     r->started = false;
 }
 
-static cn_code open_room(room *r, const char *name, bool (*poll)(serve *s, uint64_t timeout_ns), serve *s,
-                         cn_err *err)
+static cn_code open_room(room *r, const char *name, bool (*poll)(serve *s, uint64_t timeout_ns),
+                         serve *s, cn_err *err)
 {
     r->name = name;
     r->poll = poll;
@@ -333,26 +366,27 @@ static void close_all(serve *s)
     free(s->metrics);
 }
 
-// The next signal, or 0 after the timeout (-1: none).
-static int next_signal(const serve *s, int timeout_ms)
+static bool is_loopback(const char *address)
 {
-    struct signalfd_siginfo info;
-    struct pollfd pfd = {.fd = s->signals, .events = POLLIN};
-    if (poll(&pfd, 1, timeout_ms) <= 0) return 0;
-    return read(s->signals, &info, sizeof info) == (ssize_t)sizeof info ? (int)info.ssi_signo : 0;
+    return strncmp(address, "127.", 4) == 0 || strncmp(address, "[::1]", 5) == 0;
 }
 
-static void log_ready(const serve *s, uint64_t start_ns)
+static void log_ready(const serve *s)
 {
     cn_engine_info info;
     char hardware[128] = "";
     cn_engine_info_get(s->engine, &info);
     s->backend->ops->probe(hardware, sizeof hardware, NULL);
-    cn_log_event(&s->log, CN_LOG_INFO, "ready", cn_log_text("addr", cn_http_address(s->http)),
-                 cn_log_text("model", s->model_name), cn_log_text("backend", s->backend->ops->name),
-                 cn_log_text("hardware", hardware), cn_log_number("pages", info.page_count),
-                 cn_log_number("context_tokens", info.context_tokens_max),
-                 cn_log_number("start_ms", (int64_t)(cn_clock_now_ns(&s->clock) - start_ns) / 1000000));
+    cn_log_event(
+        &s->log, CN_LOG_INFO, "ready", cn_log_text("addr", cn_http_address(s->http)),
+        cn_log_text("model", s->model_name), cn_log_text("backend", s->backend->ops->name),
+        cn_log_text("hardware", hardware), cn_log_number("pages", info.page_count),
+        cn_log_number("context_tokens", info.context_tokens_max),
+        cn_log_number("start_ms", (int64_t)(cn_clock_now_ns(&s->clock) - s->start_ns) / 1000000));
+    if (s->settings->api_key_count == 0 && !is_loopback(cn_http_address(s->http))) {
+        cn_log_event(&s->log, CN_LOG_WARN, "open_to_all",
+                     cn_log_text("why", "no API keys, and not on the loopback"));
+    }
 }
 
 /* Waits for running answers, then for their last bytes. Returns the exit code. */
@@ -361,7 +395,8 @@ static int drain(serve *s)
     const uint64_t start_ns = cn_clock_now_ns(&s->clock);
     const uint64_t limit_ns = s->settings->drain_seconds * 1000000000u;
     bool aborted = false;
-    cn_log_event(&s->log, CN_LOG_INFO, "draining", cn_log_number("requests", cn_api_request_count(s->api)));
+    cn_log_event(&s->log, CN_LOG_INFO, "draining",
+                 cn_log_number("requests", cn_api_request_count(s->api)));
     cn_api_drain(s->api);
     atomic_store(&s->drain, true);
     cn_wake_signal(&s->net.wake);
@@ -380,7 +415,7 @@ static int drain(serve *s)
     }
     cn_log_event(&s->log, CN_LOG_INFO, "drained",
                  cn_log_number("ms", (int64_t)(cn_clock_now_ns(&s->clock) - start_ns) / 1000000));
-    return 0;
+    return CN_EXIT_OK;
 }
 
 int cn_serve_run(const cn_config_settings *settings)
@@ -393,18 +428,22 @@ int cn_serve_run(const cn_config_settings *settings)
     s.random = cn_random_system();
     s.log = (cn_log){STDERR_FILENO, (cn_log_level)cn_log_level_parse(settings->log_level), s.clock};
     s.model_name = settings->model_name[0] ? settings->model_name : last_name(settings->model);
-    const uint64_t start_ns = cn_clock_now_ns(&s.clock);
-    int exit_code = 1;
-    const cn_code code = sodium_init() < 0 ? cn_err_set(&err, CN_E_INTERNAL, "libsodium cannot be started")
-                                     : open_all(&s, &err);
+    s.start_ns = cn_clock_now_ns(&s.clock);
+    int exit_code = CN_EXIT_FAILED;
+    const cn_code code = sodium_init() < 0
+                             ? cn_err_set(&err, CN_E_INTERNAL, "libsodium cannot be started")
+                             : open_all(&s, &err);
     if (code == CN_OK) {
         printf("listening on %s\n", cn_http_address(s.http));
         fflush(stdout);
-        log_ready(&s, start_ns);
+        log_ready(&s);
         while (next_signal(&s, -1) == 0) continue;
         exit_code = drain(&s);
         if (exit_code != 0) _exit(exit_code);
-    } else fprintf(stderr, "cairn: %s\n", err.text);
+    } else {
+        fprintf(stderr, "cairn: %s\n", err.text);
+        if (code == CN_E_INVALID) exit_code = CN_EXIT_USAGE;     // a configured value
+    }
     close_all(&s);
     return exit_code;
 }

@@ -7,5 +7,6 @@
 #include "appliance/config.h"
 
 /* Serves until SIGTERM or SIGINT and then drains. Returns the exit code of the process: 0 after a
- * drain, 1 if something could not be started (said on stderr), 128 + signal after a second signal. */
+ * drain, 1 if something could not be started, 2 if a configured value is why (said on stderr),
+ * 128 + signal after a second signal, or after one that came before the server was ready. */
 int cn_serve_run(const cn_config_settings *settings);
