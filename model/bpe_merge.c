@@ -253,8 +253,9 @@ static const cached *find_cached(const cn_tokenizer_work *work, const char *text
 static cn_code encode_cached(cn_tokenizer_work *work, const cached *slot)
 {
     int32_t ids[CACHE_WORD_MAX];     // a copy, for adding may move the list
+    if (slot->count == 0) return CN_OK;
     memcpy(ids, work->ids + slot->first, slot->count * sizeof *ids);
-    return slot->count ? cn_tokenizer_work_add(work, ids, slot->count) : CN_OK;
+    return cn_tokenizer_work_add(work, ids, slot->count);
 }
 
 static cn_code encode_word(const cn_bpe *bpe, cn_tokenizer_work *work, const char *text, size_t len)

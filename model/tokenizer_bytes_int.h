@@ -2,7 +2,8 @@
  * Printable Latin-1 characters stand for themselves, the other 68 bytes for U+0100 and up in order,
  * so that a token is printable text: a space is U+0120.
  *
- * Threads: any, nothing is kept. */
+ * Threads: any, nothing is kept.
+ * Memory:  none. */
 #pragma once
 
 #include <stddef.h>

@@ -1,6 +1,7 @@
 /* model/tokenizer_syntax_int.h: a regular expression of tokenizer.json in PCRE2's syntax.
  *
- * Threads: any, nothing is kept. */
+ * Threads: any, nothing is kept.
+ * Memory:  what the buffer takes. */
 #pragma once
 
 #include "base/buf.h"

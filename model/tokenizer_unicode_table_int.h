@@ -1,5 +1,8 @@
 /* model/tokenizer_unicode_table_int.h: where the Unicode data of `tokenizers` is not ours.
- * Written by tests/tokenizer/unicode_tables.py; not for editing. */
+ * Written by tests/tokenizer/unicode_tables.py; not for editing. Included by tokenizer_unicode.c only.
+ *
+ * Threads: any, constants.
+ * Memory:  constants. */
 #pragma once
 
 #include "model/tokenizer_unicode_int.h"

@@ -33,7 +33,7 @@ def corpus() -> list[str]:
         lines += path.read_text().split("\n")
     rng = random.Random(1)
     words = " ".join(lines).split()
-    lines += [" ".join(rng.choice(words) for _ in range(12)) for _ in range(1500)]
+    lines += [" ".join(rng.choice(words) for _ in range(12)) for _ in range(500)]
     return lines
 
 
@@ -153,7 +153,7 @@ def mixed(seed: int) -> Tokenizer:
     norms = [normalizers.NFC(), normalizers.NFD(), normalizers.NFKC(), normalizers.NFKD(),
              normalizers.Lowercase(), normalizers.Strip(left=rng.random() < .5, right=True),
              normalizers.Replace(Regex(r" {2,}"), "▁"), normalizers.Replace("e", "ee"),
-             normalizers.Replace(Regex(r"\s*$"), "!"), normalizers.Prepend("x ")]
+             normalizers.Replace(Regex(r"\s+$"), "!"), normalizers.Prepend("x ")]
     pres = [pre_tokenizers.Digits(individual_digits=rng.random() < .5),
             pre_tokenizers.Punctuation(rng.choice(behaviors)), pre_tokenizers.WhitespaceSplit(),
             pre_tokenizers.Whitespace(),
@@ -193,5 +193,5 @@ STYLES = {
     "llama2-inner-marks": lambda: sentencepiece(None, older_form(), pre_tokenizers.Split(
         Regex(r"[^\n]{1,12}"), "isolated"), vocab=1200),
     "flags": flags,
-    **{f"mixed-{i}": (lambda i=i: mixed(i)) for i in range(8)},
+    **{f"mixed-{i}": (lambda i=i: mixed(i)) for i in range(5)},
 }

@@ -14,8 +14,8 @@ from tokenizers import Regex, normalizers, pre_tokenizers
 
 POINTS = [c for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF]
 ALL = "".join(map(chr, POINTS))
-CATEGORIES = "Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf Co".split()
-HAN = set()
+CATEGORIES = ("Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf "
+              "Co").split()
 
 
 def members(pattern: str) -> set[int]:
@@ -101,7 +101,9 @@ def main() -> None:
         return utf8proc.utf8proc_category_string(c).decode()
 
     print("/* model/tokenizer_unicode_table_int.h: where the Unicode data of `tokenizers` is not ours.\n"
-          " * Written by tests/tokenizer/unicode_tables.py; not for editing. */\n#pragma once\n\n"
+          " * Written by tests/tokenizer/unicode_tables.py; not for editing. Included by "
+          "tokenizer_unicode.c only.\n *\n * Threads: any, constants.\n * Memory:  constants. */\n"
+          "#pragma once\n\n"
           '#include "model/tokenizer_unicode_int.h"')
     table("Categories that the regex engine of `tokenizers` gives to characters newer than PCRE2's.",
           "static const cn_tokenizer_unicode_range newer[]",
