@@ -83,12 +83,15 @@ static int run_config(int argc, char **argv)
 
 static int run_version(int argc, char **argv)
 {
-    const bool json = argc > 0 && strcmp(argv[0], "--json") == 0;
-    if (argc > (json ? 1 : 0)) {
-        fprintf(stderr, "usage: cairn version [--json]\n");
+    const char *flag = argc == 1 ? argv[0] : "";
+    const bool json = strcmp(flag, "--json") == 0, help = strcmp(flag, "--help") == 0;
+    if (argc > (json || help)) {
+        fprintf(stderr, "cairn: unexpected argument %.80s; usage: cairn version [--json]\n",
+                argv[argc - 1]);
         return CN_EXIT_USAGE;
     }
-    printf(json ? "{\"version\":\"%s\"}\n" : "cairn %s\n", CN_VERSION);
+    if (help) puts("usage: cairn version [--json]");
+    else printf(json ? "{\"version\":\"%s\"}\n" : "cairn %s\n", CN_VERSION);
     return CN_EXIT_OK;
 }
 
