@@ -25,6 +25,7 @@ typedef struct chat {
     char *system;                // prompt, or NULL
     json_t *messages;
     bool terminal;               // both ends: prompts, colours, figures
+    bool failed;                 // a piped question got no answer
     cn_buf body;                 // what came of the answer and was not read yet
     cn_buf text;                 // the answer
     uint64_t first_ns, last_ns, sent_ns;
@@ -225,6 +226,7 @@ static bool take_line(chat *c, char *line)
     // A question that got no answer is taken back, so that it can be put again.
     if (!ask(c) && c->text.len == 0) {
         while (json_array_size(c->messages) > before) json_array_remove(c->messages, before);
+        c->failed = !c->terminal;
         return c->terminal;
     }
     return true;
@@ -272,10 +274,9 @@ static int answer_lines(chat *c)
 {
     char *line = NULL;
     size_t capacity = 0;
-    bool ok = true;
-    while (ok && getline(&line, &capacity, stdin) > 0) ok = take_line(c, line);
+    while (getline(&line, &capacity, stdin) > 0 && take_line(c, line)) continue;
     free(line);
-    return ok ? CN_EXIT_OK : CN_EXIT_FAILED;
+    return c->failed ? CN_EXIT_FAILED : CN_EXIT_OK;
 }
 
 static void print_help(void)
