@@ -2,7 +2,8 @@
  * (SpecialCasing.txt of Unicode 14, the version of Python 3.11). Every other character has its
  * simple mapping, which utf8proc knows.
  *
- * Threads: constant. */
+ * Threads: constant.
+ * Memory:  constant data. */
 #pragma once
 
 #include <stdint.h>

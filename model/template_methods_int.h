@@ -1,6 +1,7 @@
 /* model/template_methods_int.h: the methods of str, in a source of their own.
  *
- * Threads: constant. */
+ * Threads: constant.
+ * Memory:  constant data. */
 #pragma once
 
 #include "model/template_native_int.h"

@@ -1,6 +1,7 @@
 /* model/template_numbers_int.h: int() and float() of text, round() of floats, with Python's rules.
  *
- * Threads: any, nothing is kept. */
+ * Threads: any, nothing is kept.
+ * Memory:  none of its own. */
 #pragma once
 
 #include "model/template_value_int.h"

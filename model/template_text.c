@@ -7,6 +7,8 @@
 #include "model/template_eval_int.h"
 #include "model/template_unicode_int.h"
 
+enum { FLOAT_BYTES = 32 };       // the longest, -1.2345678901234567e-308, has 24
+
 static bool emit(cn_run *run, const char *text) { return cn_template_run_emit_text(run, text); }
 
 static bool emit_int(cn_run *run, int64_t integer)
@@ -40,7 +42,7 @@ size_t cn_template_text_float(double real, char *out)
 {
     char digits[24], shortest[32];
     if (!isfinite(real)) {
-        return (size_t)sprintf(out, isnan(real) ? "nan" : real < 0 ? "-inf" : "inf");
+        return (size_t)snprintf(out, FLOAT_BYTES, isnan(real) ? "nan" : real < 0 ? "-inf" : "inf");
     }
     for (int precision = 0; precision < 17; precision++) {
         snprintf(shortest, sizeof shortest, "%.*e", precision, fabs(real));
@@ -62,7 +64,8 @@ size_t cn_template_text_float(double real, char *out)
     if (count > 1) out[len++] = '.';
     memcpy(out + len, digits + 1, (size_t)count - 1);
     len += (size_t)count - 1;
-    return len + (size_t)sprintf(out + len, "e%c%02d", exponent < 0 ? '-' : '+', abs(exponent));
+    return len + (size_t)snprintf(out + len, FLOAT_BYTES - len, "e%c%02d", exponent < 0 ? '-' : '+',
+                                  abs(exponent));
 }
 
 static bool emit_float(cn_run *run, double real)

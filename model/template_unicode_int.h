@@ -1,7 +1,8 @@
 /* model/template_unicode_int.h: what Python knows about characters.
  * White space, words, cases and line ends, with the rules of str and re.
  *
- * Threads: any, nothing is kept. */
+ * Threads: any, nothing is kept.
+ * Memory:  none of its own. */
 #pragma once
 
 #include "model/template_value_int.h"
