@@ -117,7 +117,7 @@ static size_t write_general(double real, int64_t precision, char *out, size_t ro
 {
     if (precision < 0) return cn_template_text_float(real, out);
     size_t len = (size_t)snprintf(out, room, "%.*g", (int)(precision ? precision : 1), real);
-    if (isfinite(real) && !strpbrk(out, ".e")) len += (size_t)sprintf(out + len, ".0");
+    if (isfinite(real) && !strpbrk(out, ".e")) len += (size_t)snprintf(out + len, room - len, ".0");
     return len;
 }
 
