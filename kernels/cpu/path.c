@@ -552,8 +552,9 @@ static void philox(uint64_t seed, uint32_t position, uint32_t group, uint32_t ou
     out[3] = c3;
 }
 
-// Uniform in (0, 1), never 0 or 1: 24 bits, centred.
-static float uniform(uint32_t word) { return ((float)(word >> 8) + 0.5f) * 0x1p-24f; }
+// Uniform in (0, 1), never 0 or 1: 23 bits, centred. One bit more would not fit a float beside the
+// half: the largest would round to 1, whose noise is without bound.
+static float uniform(uint32_t word) { return ((float)(word >> 9) + 0.5f) * 0x1p-23f; }
 
 static void add_gumbel(const float *x, float *out, uint32_t n, uint64_t seed, uint32_t position,
                        const int32_t *ids, int32_t first_id)
