@@ -27,6 +27,7 @@ static inline vf vf_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
 static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 static inline vf vf_div(vf a, vf b) { return _mm512_div_ps(a, b); }
 static inline vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
+static inline vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 static inline vf vf_round(vf a)
 {
@@ -78,6 +79,7 @@ static inline vf vf_sub(vf x, vf y) { return CN_BOTH(vf, _mm256_sub_ps); }
 static inline vf vf_mul(vf x, vf y) { return CN_BOTH(vf, _mm256_mul_ps); }
 static inline vf vf_div(vf x, vf y) { return CN_BOTH(vf, _mm256_div_ps); }
 static inline vf vf_max(vf x, vf y) { return CN_BOTH(vf, _mm256_max_ps); }
+static inline vf vf_min(vf x, vf y) { return CN_BOTH(vf, _mm256_min_ps); }
 static inline vi vi_add(vi x, vi y) { return CN_BOTH(vi, _mm256_add_epi32); }
 static inline vi vi_sub(vi x, vi y) { return CN_BOTH(vi, _mm256_sub_epi32); }
 static inline vi vi_and(vi x, vi y) { return CN_BOTH(vi, _mm256_and_si256); }
@@ -140,6 +142,7 @@ static inline vf vf_sub(vf x, vf y) { CN_EACH(vf, x.v[i] - y.v[i]); }
 static inline vf vf_mul(vf x, vf y) { CN_EACH(vf, x.v[i] * y.v[i]); }
 static inline vf vf_div(vf x, vf y) { CN_EACH(vf, x.v[i] / y.v[i]); }
 static inline vf vf_max(vf x, vf y) { CN_EACH(vf, x.v[i] > y.v[i] ? x.v[i] : y.v[i]); }
+static inline vf vf_min(vf x, vf y) { CN_EACH(vf, x.v[i] < y.v[i] ? x.v[i] : y.v[i]); }
 static inline vf vf_fma(vf x, vf y, vf z) { CN_EACH(vf, x.v[i] * y.v[i] + z.v[i]); }
 static inline vf vf_round(vf x) { CN_EACH(vf, rintf(x.v[i])); }
 /* Out of range and NaN give what the vector instructions give, instead of undefined behaviour. */
@@ -229,7 +232,8 @@ static inline float vf_max_lane(vf a)
  * error below 2e-7; below -104 it is 0, above 88.7 infinite. NaN stays NaN. */
 static inline vf vf_exp(vf x)
 {
-    const vf clamped = vf_max(vf_set(-104.0f), x);
+    // Beyond 89 the exponent fields would overflow. Of a NaN, max and min give their second argument.
+    const vf clamped = vf_min(vf_set(89.0f), vf_max(vf_set(-104.0f), x));
     const vf n = vf_round(vf_mul(clamped, vf_set(1.44269504088896341f)));
     const vf high = vf_fma(n, vf_set(-0.693359375f), clamped);
     const vf r = vf_fma(n, vf_set(2.12194440e-4f), high);
