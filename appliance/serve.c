@@ -34,7 +34,7 @@
  * The main thread waits for signals. Draining goes the way of a request: the api refuses new ones,
  * the net stops listening, and once every answer has left, the threads end in the same order. */
 
-enum { DRAIN_CHECK_MS = 20, SPARE_DESCRIPTORS = 64, SLOW_START_NS = 500000000 };
+enum { DRAIN_CHECK_MS = 20, STOP_CHECK_MS = 1, SPARE_DESCRIPTORS = 64, SLOW_START_NS = 500000000 };
 
 struct serve;
 
@@ -298,8 +298,11 @@ static void stop_room(room *r)
 {
     if (!r->started) return;
     atomic_store(&r->stop, true);
-    cn_wake_signal(&r->wake);
-    pthread_join(r->thread, NULL);
+    // A thread that looked at `stop` before, and announces its sleep after, misses one signal.
+    do {
+        cn_wake_signal(&r->wake);
+        poll(NULL, 0, STOP_CHECK_MS);
+    } while (pthread_tryjoin_np(r->thread, NULL) != 0);
     r->started = false;
 }
 
@@ -403,6 +406,7 @@ static int drain(serve *s)
     while (cn_api_request_count(s->api) > 0 || atomic_load(&s->connections) > 0) {
         const int again = next_signal(s, DRAIN_CHECK_MS);
         if (again) return 128 + again;
+        cn_wake_signal(&s->net.wake);        // it may have missed the first, as in stop_room
         const uint64_t waited_ns = cn_clock_now_ns(&s->clock) - start_ns;
         if (waited_ns > limit_ns && !aborted) {
             aborted = true;
