@@ -15,7 +15,8 @@
  *
  * Output is bounded when it is appended: if it would go beyond the limit, what is there is offered
  * to the transport first, so that only a client that does not read is dropped and never one that
- * was merely given much at once. */
+ * was merely given much at once. A whole answer may be as long as the api could make it: it is in
+ * memory already, and the time until it has been read is bounded. */
 
 enum {
     OUTPUT_BYTES_KEPT = 16384,       // a larger output gives its memory back once it has left
@@ -72,9 +73,9 @@ static void compact(cn_http_conn *c)
 
 bool cn_http_output_add(cn_http *http, cn_http_conn *c, const void *data, size_t len)
 {
-    if (cn_http_unsent(c) + len > http->limits->http_output_bytes) {
+    if (cn_http_unsent(c) + len > c->output_bytes_max) {
         write_some(http, c);
-        if (cn_http_unsent(c) + len > http->limits->http_output_bytes) {
+        if (cn_http_unsent(c) + len > c->output_bytes_max) {
             cn_metrics_add(&http->metrics->slow_readers, 1);
             cn_http_drop(http, c);
             return false;
@@ -144,6 +145,7 @@ static bool add_head(cn_http *http, cn_http_conn *c, unsigned status, int64_t le
     cn_buf head = fixed_buf(memory, sizeof memory);
     c->status = (uint16_t)status;
     c->answer_left = length > 0 ? (uint64_t)length : 0;
+    c->output_bytes_max = http->limits->http_output_bytes + c->answer_left;
     c->delimiter = delimiter_of(c, status, length);
     if (http->draining || c->delimiter == CN_HTTP_BY_CLOSE) c->framing.keep_alive = false;
     cn_buf_add_text(&head, "HTTP/1.1 ");

@@ -40,6 +40,7 @@ void cn_http_opened(void *self, cn_conn conn, const char *peer)
     memcpy(c->peer, peer, len);
     c->peer[len] = '\0';
     cn_buf_init(&c->output, SIZE_MAX / 2);       // output_add holds it to the limit
+    c->output_bytes_max = http->limits->http_output_bytes;
     http->open_count++;
     cn_metrics_add(&http->metrics->connections_total, 1);
     cn_metrics_set(&http->metrics->connections, http->open_count);

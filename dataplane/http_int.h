@@ -75,6 +75,7 @@ typedef struct cn_http_conn {
     uint16_t status;                     // of the answer; 0 before its start
     uint8_t delimiter;                   // cn_http_delimiter
     uint64_t answer_left;                // BY_LENGTH: bytes that the api has not sent yet
+    uint64_t output_bytes_max;           // http_output_bytes, and the length of a whole answer
     cn_buf output;                       // output.data + output_sent: what has not left
     size_t output_sent;
     char peer[56];
@@ -161,5 +162,5 @@ static inline size_t cn_http_unsent(const cn_http_conn *c)
 }
 /* Writes what the transport takes; finishes the connection if that was all and it is closing. */
 void cn_http_output_flush(cn_http *http, cn_http_conn *c);
-/* Appends; a connection that would go beyond http_output_bytes is dropped. False if it was. */
+/* Appends; a connection that would go beyond output_bytes_max is dropped. False if it was. */
 bool cn_http_output_add(cn_http *http, cn_http_conn *c, const void *data, size_t len);

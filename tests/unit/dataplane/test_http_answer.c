@@ -274,8 +274,8 @@ static void slow_reader_gets_everything_in_order(void **state)
     world_close(w);
 }
 
-// The limit counts what the client has not read, at and above by one.
-static void unread_output_is_bounded(void **state)
+// The limit counts what the client of a stream has not read, at and above by one.
+static void unread_stream_is_bounded(void **state)
 {
     (void)state;
     cn_limits limits = cn_limits_default();
@@ -288,10 +288,10 @@ static void unread_output_is_bounded(void **state)
         cn_http_message m;
         c->room = 0;
         const cn_exchange x = world_request(w, c, GET_X);
-        const size_t head_bytes = strlen("HTTP/1.1 200 OK\r\n" DATE "Content-Type: a/b\r\n"
-                                         "Content-Length: 65536\r\n\r\n");
-        const size_t body_bytes = 65536 - head_bytes + over;
-        assert_true(cn_http_start(w->http, x, 200, "a/b", 65536, ""));
+        const size_t around_bytes = strlen("HTTP/1.1 200 OK\r\n" DATE "Content-Type: a/b\r\n"
+                                           "Transfer-Encoding: chunked\r\n\r\n" "ffff\r\n" "\r\n");
+        const size_t body_bytes = 65536 - around_bytes + over;
+        assert_true(cn_http_start(w->http, x, 200, "a/b", CN_HTTP_LENGTH_STREAM, ""));
         assert_int_equal(cn_http_send(w->http, x, text, body_bytes), body_bytes);
         world_settle(w);
         assert_int_equal(c->aborted, over == 1);
@@ -302,6 +302,31 @@ static void unread_output_is_bounded(void **state)
         world_settle(w);
         while (world_take(w, &m)) continue;
     }
+    free(text);
+    world_close(w);
+}
+
+// The api had all of a whole answer in memory, so its length is bounded already: its client may read
+// it as slowly as it likes to begin with.
+static void unread_whole_answer_is_kept(void **state)
+{
+    (void)state;
+    enum { BYTES = 400000 };
+    cn_limits limits = cn_limits_default();
+    limits.connections = 4;
+    limits.http_output_bytes = 65536;
+    world *w = world_open(limits, 64, 1024);
+    char *text = malloc(BYTES);
+    memset(text, 'b', BYTES);
+    sim_client *c = sim_connect();
+    c->room = 0;
+    const cn_exchange x = world_request(w, c, GET_X);
+    answer_text(w, x, text, BYTES);
+    world_settle(w);
+    assert_false(c->aborted);
+    c->room = SIZE_MAX;
+    world_settle(w);
+    assert_int_equal(strlen(strstr(sim_output(c), "\r\n\r\n") + 4), BYTES);
     free(text);
     world_close(w);
 }
@@ -369,7 +394,8 @@ int main(void)
         cmocka_unit_test(statuses_are_counted),
         cmocka_unit_test(short_answer_is_reset),
         cmocka_unit_test(slow_reader_gets_everything_in_order),
-        cmocka_unit_test(unread_output_is_bounded),
+        cmocka_unit_test(unread_stream_is_bounded),
+        cmocka_unit_test(unread_whole_answer_is_kept),
         cmocka_unit_test(burst_does_not_drop_a_client_that_reads),
         cmocka_unit_test(unread_last_answer_is_given_up),
     };
