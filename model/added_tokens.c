@@ -194,7 +194,8 @@ static size_t strip_left(const cn_tokenizer_text *text, size_t start, size_t bou
     while (start > bound) {
         size_t step;
         const size_t before = char_before(text->at, start);
-        if (!cn_tokenizer_unicode_is_space(cn_tokenizer_unicode_at(text->at + before, &step))) break;
+        const int32_t c = cn_tokenizer_unicode_at(text->at + before, &step);
+        if (!cn_tokenizer_unicode_is_space(c)) break;
         start = before;
     }
     return start;

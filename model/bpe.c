@@ -104,7 +104,8 @@ static cn_code add_merge(const cn_json_object *model, size_t index, const json_t
     if (joined->overflowed) return no_memory(model, err);
     const int32_t left = cn_tokenizer_vocab_find(vocab, sides[0], (uint32_t)lens[0]);
     const int32_t right = cn_tokenizer_vocab_find(vocab, sides[1], (uint32_t)lens[1]);
-    const int32_t merged = joined->len ? cn_tokenizer_vocab_find(vocab, joined->data, (uint32_t)joined->len) : -1;
+    int32_t merged = -1;
+    if (joined->len) merged = cn_tokenizer_vocab_find(vocab, joined->data, (uint32_t)joined->len);
     if (left < 0 || right < 0 || merged < 0) {
         return refuse_merge(model, index, merge,
                             "both sides and what they make must be in model.vocab", err);
@@ -153,7 +154,8 @@ static cn_code refuse_options(const cn_json_object *model, cn_err *err)
     }
     if (code == CN_OK) code = cn_json_file_double(model, "dropout", 0, 1, &dropout, err);
     if (code == CN_OK && dropout > 0) {
-        return cn_json_file_refuse(model, "dropout", CN_E_UNSUPPORTED, err, "Cairn reads null or 0");
+        return cn_json_file_refuse(model, "dropout", CN_E_UNSUPPORTED, err,
+                                   "Cairn reads null or 0");
     }
     for (size_t i = 0; i < 2 && code == CN_OK; i++) {
         const char *affix = "";

@@ -117,15 +117,17 @@ static cn_code read_replace(void *part, const cn_json_object *object, cn_err *er
 
 static cn_code read_metaspace(void *part, const cn_json_object *object, cn_err *err)
 {
-    static const cn_tokenizer_word schemes[] = {{"never", 0}, {"first", 1}, {"always", 1}, {NULL, 0}};
+    static const cn_tokenizer_word schemes[] = {
+        {"never", 0}, {"first", 1}, {"always", 1}, {NULL, 0}};
     cn_decoder_step *step = add_step(part, object, err);
     if (!step) return CN_E_UNSUPPORTED;
     bool add_prefix_space = true;
     step->run = run_metaspace;
     cn_code code = copy_character(part, object, "replacement", step, err);
     if (code == CN_OK) code = cn_json_file_bool(object, "add_prefix_space", &add_prefix_space, err);
+    if (code != CN_OK) return code;
     int drops = add_prefix_space;
-    if (code == CN_OK) code = cn_tokenizer_kinds_word(object, "prepend_scheme", schemes, &drops, err);
+    code = cn_tokenizer_kinds_word(object, "prepend_scheme", schemes, &drops, err);
     step->drops_first = drops;
     return code;
 }

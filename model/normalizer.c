@@ -17,7 +17,8 @@ static cn_code run_lowercase(const cn_normalizer_step *step, cn_tokenizer_work *
     size_t len = 0;
     for (size_t at = 0, width; at < text->len; at += width) {
         int32_t low[2];
-        const int count = cn_tokenizer_unicode_lower(cn_tokenizer_unicode_at(text->at + at, &width), low);
+        const int32_t c = cn_tokenizer_unicode_at(text->at + at, &width);
+        const int count = cn_tokenizer_unicode_lower(c, low);
         for (int i = 0; i < count; i++) {
             len += (size_t)utf8proc_encode_char(low[i], (utf8proc_uint8_t *)out + len);
         }
@@ -54,7 +55,8 @@ static cn_code run_strip(const cn_normalizer_step *step, cn_tokenizer_work *work
     while (step->right && text->len) {
         size_t start = text->len - 1, width;
         while (((unsigned char)text->at[start] & 0xC0) == 0x80) start--;
-        if (!cn_tokenizer_unicode_is_space(cn_tokenizer_unicode_at(text->at + start, &width))) break;
+        const int32_t c = cn_tokenizer_unicode_at(text->at + start, &width);
+        if (!cn_tokenizer_unicode_is_space(c)) break;
         text->len = start;
     }
     return CN_OK;

@@ -80,7 +80,8 @@ static cn_code cut_by_pattern(cutter *c, const cn_tokenizer_pattern *pattern)
     cn_tokenizer_scan scan;
     size_t done = 0, start, end;
     bool found = true;
-    cn_code code = cn_tokenizer_pattern_scan(pattern, c->walk->work, c->text.at, c->text.len, &scan);
+    cn_tokenizer_work *work = c->walk->work;
+    cn_code code = cn_tokenizer_pattern_scan(pattern, work, c->text.at, c->text.len, &scan);
     while (code == CN_OK) {
         code = cn_tokenizer_pattern_next(&scan, &found, &start, &end);
         if (code != CN_OK || !found) break;

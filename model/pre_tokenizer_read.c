@@ -79,7 +79,8 @@ static cn_code read_split(void *part, const cn_json_object *object, cn_err *err)
     if (!step) return CN_E_UNSUPPORTED;
     const char *behavior;
     cn_code code = cn_tokenizer_kinds_text(object, "behavior", &behavior, err);
-    if (code == CN_OK) code = cn_tokenizer_kinds_word(object, "behavior", behaviors, &step->behavior, err);
+    if (code != CN_OK) return code;
+    code = cn_tokenizer_kinds_word(object, "behavior", behaviors, &step->behavior, err);
     if (code == CN_OK) code = cn_json_file_bool(object, "invert", &step->invert, err);
     return code == CN_OK ? cn_tokenizer_pattern_read(object, &step->pattern, err) : code;
 }

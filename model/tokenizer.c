@@ -34,6 +34,13 @@ static cn_code read_parts(const cn_json_object *root, cn_tokenizer *t, cn_err *e
     return code == CN_OK ? cn_decoder_prepare(&t->decoder, &t->vocab, err) : code;
 }
 
+// Room for the vocabulary at once; a file with more tokens than there can be ids is refused later.
+static uint32_t vocab_hint(const json_t *tokens)
+{
+    const size_t count = json_object_size(tokens);
+    return count < CN_TOKENIZER_ID_MAX ? (uint32_t)count : CN_TOKENIZER_ID_MAX;
+}
+
 cn_code cn_tokenizer_open(const char *directory, cn_tokenizer **out, cn_err *err)
 {
     cn_json_file file;
@@ -45,7 +52,7 @@ cn_code cn_tokenizer_open(const char *directory, cn_tokenizer **out, cn_err *err
     cn_tokenizer *t = calloc(1, sizeof *t);
     if (t) {
         cn_arena_init(&t->arena, ARENA_BYTES_MAX);
-        code = cn_tokenizer_vocab_open(&t->vocab, (uint32_t)json_object_size(tokens), &t->arena);
+        code = cn_tokenizer_vocab_open(&t->vocab, vocab_hint(tokens), &t->arena);
     }
     if (!t || code != CN_OK) code = cn_err_set(err, CN_E_MEMORY, "tokenizer.json: no memory");
     if (code == CN_OK) code = read_parts(&root, t, err);

@@ -75,10 +75,11 @@ static cn_code read_template(void *part, const cn_json_object *object, cn_err *e
     for (size_t i = 0; i < json_array_size(single) && code == CN_OK; i++) {
         const json_t *item = json_array_get(single, i);
         const json_t *name = json_object_get(json_object_get(item, "SpecialToken"), "id");
-        const char *text = json_string_value(json_object_get(json_object_get(item, "Sequence"), "id"));
+        const json_t *sequence = json_object_get(json_object_get(item, "Sequence"), "id");
         if (json_is_string(name)) {
-            code = append(r, &special, json_string_value(name), texts ? &outer.behind : &outer.before, err);
-        } else if (text && strcmp(text, "A") == 0) {
+            cn_tokenizer_ids *side = texts ? &outer.behind : &outer.before;
+            code = append(r, &special, json_string_value(name), side, err);
+        } else if (json_is_string(sequence) && strcmp(json_string_value(sequence), "A") == 0) {
             texts++;
         } else {
             texts = 2;

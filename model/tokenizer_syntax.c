@@ -10,7 +10,7 @@
  * the script alone), and the rest is refused by name rather than guessed. ^ and $ are those of
  * lines, which is an option of the compiler. */
 
-// \w of Oniguruma: Alphabetic, marks, decimal digits, connectors, and by its own mistake ² ³ ¹ ¼ ½ ¾.
+// \w of Oniguruma: Alphabetic, marks, decimal digits, connectors, and by its mistake ² ³ ¹ ¼ ½ ¾.
 #define WORD_SET                                                                                   \
     "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\xB2\\xB3\\xB9\\xBC-\\xBE\\x{24B6}-\\x{24E9}"               \
     "\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{1F169}\\x{1F170}-\\x{1F189}"
@@ -81,6 +81,14 @@ static void code_point(reader *r)
     r->at = digits + n + braces;
 }
 
+// Letters that mean the same behind a backslash, and characters that stand for themselves.
+static bool is_common(char c)
+{
+    return c && (strchr("nrtfaesSdD ", c) || ispunct((unsigned char)c));
+}
+
+static bool is_anchor(char c) { return c == 'A' || c == 'z' || c == 'Z'; }
+
 static void escape(reader *r)
 {
     const char c = r->at[1];
@@ -95,8 +103,7 @@ static void escape(reader *r)
     if (c == 'w' || c == 'W') put_set(r, WORD_SET, c == 'W');
     else if (c == 'h' || c == 'H') put_set(r, HEX_SET, c == 'H');
     else if (c == 'v') put(r, "\\x0B");
-    else if (c && (strchr("nrtfaesSdD", c) || ispunct((unsigned char)c) || c == ' ')) cn_buf_add(r->out, r->at, 2);
-    else if (!r->in_class && (c == 'A' || c == 'z' || c == 'Z')) cn_buf_add(r->out, r->at, 2);
+    else if (is_common(c) || (!r->in_class && is_anchor(c))) cn_buf_add(r->out, r->at, 2);
     else if ((unsigned char)c >= 0x80) cn_buf_add_char(r->out, c);
     else refuse(r, "a back reference or an escape other than \\s \\d \\w \\h \\p \\x \\u \\A \\z");
     r->at += c ? 2 : 1;

@@ -1,5 +1,6 @@
 #include "model/tokenizer_unicode_int.h"
 
+#include <ctype.h>
 #include <string.h>
 
 #include <utf8proc.h>
@@ -55,7 +56,7 @@ bool cn_tokenizer_unicode_is_numeric(int32_t c)
 
 bool cn_tokenizer_unicode_is_punctuation(int32_t c)
 {
-    if (c < 0x80) return c > ' ' && c < 0x7F && !(c >= '0' && c <= '9') && !((c | 32) >= 'a' && (c | 32) <= 'z');
+    if (c < 0x80) return ispunct(c);
     const cn_tokenizer_unicode_range *other = find(punctuation, COUNT(punctuation), c);
     if (other) return other->value;
     const utf8proc_category_t category = utf8proc_category(c);

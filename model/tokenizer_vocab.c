@@ -4,28 +4,29 @@
 
 #include "base/assert.h"
 
-cn_code cn_tokenizer_vocab_open(cn_tokenizer_vocab *vocab, uint32_t count_hint, cn_arena *arena)
-{
-    *vocab = (cn_tokenizer_vocab){.arena = arena};
-    return cn_map_open(count_hint, 0, &vocab->by_text);
-}
-
-void cn_tokenizer_vocab_close(cn_tokenizer_vocab *vocab)
-{
-    cn_map_close(vocab->by_text);
-    vocab->by_text = NULL;
-}
-
 static bool grow(cn_tokenizer_vocab *vocab, uint32_t need)
 {
-    uint32_t capacity = vocab->capacity ? vocab->capacity : 1024;
-    while (capacity < need) capacity *= 2;
+    const uint32_t half_more = vocab->capacity + vocab->capacity / 2;
+    const uint32_t capacity = need + 1024 > half_more ? need + 1024 : half_more;
     cn_tokenizer_vocab_entry *tokens = cn_arena_take_array(vocab->arena, capacity, sizeof *tokens);
     if (!tokens) return false;
     if (vocab->count) memcpy(tokens, vocab->tokens, vocab->count * sizeof *tokens);
     vocab->tokens = tokens;
     vocab->capacity = capacity;
     return true;
+}
+
+cn_code cn_tokenizer_vocab_open(cn_tokenizer_vocab *vocab, uint32_t count_hint, cn_arena *arena)
+{
+    *vocab = (cn_tokenizer_vocab){.arena = arena};
+    if (cn_map_open(count_hint, 0, &vocab->by_text) != CN_OK) return CN_E_MEMORY;
+    return grow(vocab, count_hint) ? CN_OK : CN_E_MEMORY;
+}
+
+void cn_tokenizer_vocab_close(cn_tokenizer_vocab *vocab)
+{
+    cn_map_close(vocab->by_text);
+    vocab->by_text = NULL;
 }
 
 cn_code cn_tokenizer_vocab_add(cn_tokenizer_vocab *vocab, int32_t id, const char *text,

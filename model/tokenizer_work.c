@@ -13,7 +13,8 @@ static cn_code grow(cn_tokenizer_work *work, uint32_t need)
 {
     const uint64_t doubled = (uint64_t)work->capacity * 2;
     const uint64_t capacity = doubled > need ? doubled : need < 64 ? 64 : need;
-    int32_t *ids = capacity <= UINT32_MAX ? cn_arena_take(work->arena, capacity * sizeof *ids) : NULL;
+    int32_t *ids = NULL;
+    if (capacity <= UINT32_MAX) ids = cn_arena_take(work->arena, capacity * sizeof *ids);
     if (!ids) return cn_tokenizer_work_memory(work);
     if (work->count) memcpy(ids, work->ids, work->count * sizeof *ids);
     work->ids = ids;

@@ -140,7 +140,7 @@ def test_every_character(style, driver) -> None:
 
 def test_long_words_are_not_quadratic(style, driver) -> None:
     """Text without a place to cut: ten times the length, not a hundred times the time."""
-    for unit in ("a", "▁", "é", "ab1", "\u0301\u0323", "\n"):
+    for unit in ("a", "▁", "é", "ab1", "\u0301\u0323", "\n", " ", " \n"):
         times = []
         for count in (20000, 200000):
             start = time.monotonic()
