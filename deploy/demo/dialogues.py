@@ -3,15 +3,18 @@
 This module is the whole data set of the demo model: `train` draws endless dialogues from it and
 writes `questions.jsonl` with it. Nothing is read from outside, and a seed fixes every dialogue.
 
-How it works. A `Dialogue` keeps what has been told, as a map from (owner, kind) to `Fact`, and grows
-one turn at a time: somebody tells facts, asks for one, or makes small talk. The owner is the user or
-a person of the user's life; the kind (city, dog, favourite food, ...) has many phrasings for telling
-and asking, and exactly one sentence for the assistant: it says that sentence both when it is told
-the fact and when it is asked for it. The newest telling counts.
+How it works. A `Dialogue` keeps what has been told, as a map from (owner, kind) to `Fact`, and
+grows one turn at a time: somebody tells facts, asks for one, or makes small talk. The owner is the
+user or a person of the user's life; the kind (city, dog, favourite food, ...) has many phrasings
+for telling and asking, and exactly one sentence for the assistant: it says that sentence both when
+it is told the fact and when it is asked for it. The newest telling counts.
 
-Held-out rule. A pair (owner's name, value) is held out when its hash is divisible by five. Training
-dialogues contain no held-out pair and evaluation dialogues nothing else, so no answer of the
-evaluation can have been learnt by heart. Words made up from syllables obey the same rule alone.
+Held-out rule. A pair (owner's name, value) is held out when its hash is divisible by five.
+Training dialogues avoid held-out pairs, and every question of the evaluation is about one, so no
+answer can have been learnt by heart. Words made up from syllables obey the rule by themselves.
+Outside the rule are the user's own name, which has no partner; seasons, of which there are too few
+to choose from and which the evaluation leaves out; and training dialogues typed wholly in lower
+case, whose words are other tokens than those of the evaluation.
 """
 
 from __future__ import annotations
@@ -47,92 +50,97 @@ Karel Istvan Andrei Mihai Carlos Pedro Miguel Diego Rafael Pablo Javier Luis Mat
 Paolo Enzo Dario Fabio Kenji Hiro Taro Wei Jin Raj Arjun Vikram Omar Hassan Ali Yusuf Karim Samir
 Kofi Kwame Tunde Sean Patrick Owen Rhys Ian Colin Gavin Ralph Walter Otto Emil Anton""".split()
 
-CITIES = """Porto|Lisbon|Madrid|Seville|Valencia|Barcelona|Paris|Lyon|Nice|Bordeaux|Lille|Marseille|
-London|Leeds|Bristol|York|Oxford|Cambridge|Manchester|Liverpool|Glasgow|Edinburgh|Cardiff|Belfast|
-Dublin|Cork|Galway|Berlin|Hamburg|Munich|Cologne|Dresden|Leipzig|Bremen|Vienna|Graz|Salzburg|Zurich|
-Basel|Bern|Geneva|Milan|Turin|Rome|Naples|Venice|Bologna|Florence|Palermo|Athens|Sofia|Bucharest|
-Budapest|Prague|Brno|Warsaw|Krakow|Gdansk|Vilnius|Riga|Tallinn|Helsinki|Tampere|Turku|Stockholm|Malmo|
-Oslo|Bergen|Copenhagen|Aarhus|Reykjavik|Amsterdam|Utrecht|Rotterdam|Brussels|Ghent|Antwerp|Bruges|
-Istanbul|Ankara|Cairo|Tunis|Nairobi|Lagos|Accra|Dakar|Mumbai|Delhi|Chennai|Tokyo|Osaka|Kyoto|Seoul|
-Busan|Beijing|Shanghai|Hanoi|Bangkok|Singapore|Manila|Jakarta|Sydney|Melbourne|Perth|Auckland|Boston|
-Chicago|Seattle|Denver|Austin|Portland|New York|San Diego|Toronto|Montreal|Vancouver|Lima|Bogota|
-Santiago|Buenos Aires|Montevideo|Havana|Mexico City"""
+CITIES = """Porto|Lisbon|Madrid|Seville|Valencia|Barcelona|Paris|Lyon|Nice|Bordeaux|Lille|
+Marseille|London|Leeds|Bristol|York|Oxford|Cambridge|Manchester|Liverpool|Glasgow|Edinburgh|
+Cardiff|Belfast|Dublin|Cork|Galway|Berlin|Hamburg|Munich|Cologne|Dresden|Leipzig|Bremen|Vienna|
+Graz|Salzburg|Zurich|Basel|Bern|Geneva|Milan|Turin|Rome|Naples|Venice|Bologna|Florence|Palermo|
+Athens|Sofia|Bucharest|Budapest|Prague|Brno|Warsaw|Krakow|Gdansk|Vilnius|Riga|Tallinn|Helsinki|
+Tampere|Turku|Stockholm|Malmo|Oslo|Bergen|Copenhagen|Aarhus|Reykjavik|Amsterdam|Utrecht|
+Rotterdam|Brussels|Ghent|Antwerp|Bruges|Istanbul|Ankara|Cairo|Tunis|Nairobi|Lagos|Accra|Dakar|
+Mumbai|Delhi|Chennai|Tokyo|Osaka|Kyoto|Seoul|Busan|Beijing|Shanghai|Hanoi|Bangkok|Singapore|
+Manila|Jakarta|Sydney|Melbourne|Perth|Auckland|Boston|Chicago|Seattle|Denver|Austin|Portland|
+New York|San Diego|Toronto|Montreal|Vancouver|Lima|Bogota|Santiago|Buenos Aires|Montevideo|
+Havana|Mexico City"""
 
-COUNTRIES = """Portugal|Spain|France|Italy|Germany|Austria|Switzerland|Poland|Hungary|Romania|Bulgaria|
-Greece|Turkey|Egypt|Kenya|Ghana|Nigeria|Morocco|India|China|Japan|Korea|Vietnam|Thailand|Indonesia|
-Australia|New Zealand|Canada|Mexico|Brazil|Argentina|Chile|Peru|Colombia|Cuba|Ireland|Scotland|Wales|
-England|Norway|Sweden|Finland|Denmark|Iceland|Estonia|Latvia|Lithuania|Belgium|Ukraine|Croatia"""
+COUNTRIES = """Portugal|Spain|France|Italy|Germany|Austria|Switzerland|Poland|Hungary|Romania|
+Bulgaria|Greece|Turkey|Egypt|Kenya|Ghana|Nigeria|Morocco|India|China|Japan|Korea|Vietnam|
+Thailand|Indonesia|Australia|New Zealand|Canada|Mexico|Brazil|Argentina|Chile|Peru|Colombia|
+Cuba|Ireland|Scotland|Wales|England|Norway|Sweden|Finland|Denmark|Iceland|Estonia|Latvia|
+Lithuania|Belgium|Ukraine|Croatia"""
 
-JOBS = """a nurse|a teacher|a doctor|a baker|a carpenter|a plumber|an electrician|an engineer|a pilot|
-a painter|a photographer|a journalist|a lawyer|a judge|a farmer|a gardener|a florist|a chef|a waiter|
-a barista|a butcher|a tailor|a mechanic|a driver|a sailor|a soldier|a firefighter|a police officer|
-a dentist|a surgeon|a pharmacist|a vet|a biologist|a chemist|a physicist|a historian|a librarian|
-an architect|a designer|a programmer|a writer|an editor|a translator|an actor|a musician|a dancer|
-a singer|an accountant|a banker|a cashier|a secretary|a manager|a consultant|a scientist|a student|
-a professor|a cleaner|a postman|a hairdresser|a blacksmith|a potter|a beekeeper|a software engineer|
-a bus driver|a tour guide"""
+JOBS = """a nurse|a teacher|a doctor|a baker|a carpenter|a plumber|an electrician|an engineer|
+a pilot|a painter|a photographer|a journalist|a lawyer|a judge|a farmer|a gardener|a florist|
+a chef|a waiter|a barista|a butcher|a tailor|a mechanic|a driver|a sailor|a soldier|
+a firefighter|a police officer|a dentist|a surgeon|a pharmacist|a vet|a biologist|a chemist|
+a physicist|a historian|a librarian|an architect|a designer|a programmer|a writer|an editor|
+a translator|an actor|a musician|a dancer|a singer|an accountant|a banker|a cashier|a secretary|
+a manager|a consultant|a scientist|a student|a professor|a cleaner|a postman|a hairdresser|
+a blacksmith|a potter|a beekeeper|a software engineer|a bus driver|a tour guide"""
 
-WORKPLACES = """the hospital|the library|the airport|the museum|the theatre|the zoo|the bank|the bakery|
-the university|the post office|the town hall|the railway|a school|a hotel|a restaurant|a factory|a farm|
-a bookshop|a law firm|a newspaper|a pharmacy|a supermarket|a brewery|a garage|a clinic|Siemens|Nokia|
-Philips|Airbus|Bosch|Volvo|Lego|Shell|Sony|Google|Amazon|Microsoft"""
+WORKPLACES = """the hospital|the library|the airport|the museum|the theatre|the zoo|the bank|
+the bakery|the university|the post office|the town hall|the railway|a school|a hotel|
+a restaurant|a factory|a farm|a bookshop|a law firm|a newspaper|a pharmacy|a supermarket|
+a brewery|a garage|a clinic|Siemens|Nokia|Philips|Airbus|Bosch|Volvo|Lego|Shell|Sony|Google|
+Amazon|Microsoft"""
 
-SUBJECTS = """biology|chemistry|physics|mathematics|history|law|medicine|economics|philosophy|psychology|
-geography|geology|astronomy|architecture|music|art|literature|linguistics|engineering|computer science|
-nursing|theology|politics|statistics|archaeology"""
+SUBJECTS = """biology|chemistry|physics|mathematics|history|law|medicine|economics|philosophy|
+psychology|geography|geology|astronomy|architecture|music|art|literature|linguistics|
+engineering|computer science|nursing|theology|politics|statistics|archaeology"""
 
-FOODS = """pizza|pasta|lasagne|risotto|sushi|ramen|curry|paella|tacos|burritos|pancakes|waffles|dumplings|
-goulash|pierogi|soup|salad|steak|fish and chips|burgers|falafel|hummus|couscous|kebab|moussaka|ravioli|
-gnocchi|noodles|fried rice|porridge|omelette|quiche|cheese|bread|chocolate|ice cream|apple pie|cake|
-cookies|strawberries|cherries|mangoes|bananas|potatoes|mushrooms|asparagus|spinach|salmon|roast chicken|
-meatballs|sausages|schnitzel|fondue|tiramisu|cheesecake|carbonara|kimchi|tofu|lentils"""
+FOODS = """pizza|pasta|lasagne|risotto|sushi|ramen|curry|paella|tacos|burritos|pancakes|waffles|
+dumplings|goulash|pierogi|soup|salad|steak|fish and chips|burgers|falafel|hummus|couscous|kebab|
+moussaka|ravioli|gnocchi|noodles|fried rice|porridge|omelette|quiche|cheese|bread|chocolate|
+ice cream|apple pie|cake|cookies|strawberries|cherries|mangoes|bananas|potatoes|mushrooms|
+asparagus|spinach|salmon|roast chicken|meatballs|sausages|schnitzel|fondue|tiramisu|cheesecake|
+carbonara|kimchi|tofu|lentils"""
 
-DRINKS = """coffee|tea|green tea|water|milk|cocoa|hot chocolate|lemonade|orange juice|apple juice|beer|
-red wine|white wine|cider|whisky|cola|espresso|ginger ale|iced tea|mint tea"""
+DRINKS = """coffee|tea|green tea|water|milk|cocoa|hot chocolate|lemonade|orange juice|
+apple juice|beer|red wine|white wine|cider|whisky|cola|espresso|ginger ale|iced tea|mint tea"""
 
-COLOURS = """red|blue|green|yellow|orange|purple|pink|black|white|grey|brown|turquoise|violet|gold|silver|
-crimson|beige|teal|indigo|navy blue|dark green|sky blue"""
+COLOURS = """red|blue|green|yellow|orange|purple|pink|black|white|grey|brown|turquoise|violet|
+gold|silver|crimson|beige|teal|indigo|navy blue|dark green|sky blue"""
 
-ANIMALS = """elephant|lion|tiger|wolf|fox|bear|owl|eagle|penguin|dolphin|whale|otter|badger|hedgehog|deer|
-giraffe|zebra|panda|koala|kangaroo|squirrel|octopus|octopus|seal|raven|swan|lynx|camel|sloth|hippo"""
+ANIMALS = """elephant|lion|tiger|wolf|fox|bear|owl|eagle|penguin|dolphin|whale|otter|badger|
+hedgehog|deer|giraffe|zebra|panda|koala|kangaroo|squirrel|octopus|octopus|seal|raven|swan|lynx|
+camel|sloth|hippo"""
 
-MUSIC = """jazz|blues|rock|folk|opera|techno|reggae|hip hop|soul|punk|metal|country|classical music|pop|
-flamenco|fado|swing|gospel|salsa|disco"""
+MUSIC = """jazz|blues|rock|folk|opera|techno|reggae|hip hop|soul|punk|metal|country|
+classical music|pop|flamenco|fado|swing|gospel|salsa|disco"""
 
-SPORTS = """tennis|football|basketball|volleyball|rugby|cricket|hockey|golf|badminton|handball|judo|boxing|
-fencing|rowing|surfing|skiing|baseball|table tennis|athletics|water polo"""
+SPORTS = """tennis|football|basketball|volleyball|rugby|cricket|hockey|golf|badminton|handball|
+judo|boxing|fencing|rowing|surfing|skiing|baseball|table tennis|athletics|water polo"""
 
 SEASONS = "spring|summer|autumn|winter"
 
-HOBBIES = """painting|drawing|knitting|sewing|gardening|cooking|baking|fishing|hiking|climbing|running|
-cycling|swimming|sailing|skating|dancing|singing|reading|writing|photography|pottery|chess|yoga|camping|
-birdwatching|stargazing|juggling|origami|woodworking|embroidery|kayaking|diving|archery|horse riding|
-collecting stamps|collecting coins|model trains|board games|video games|crossword puzzles|calligraphy|
-beekeeping|karate|bowling|snowboarding"""
+HOBBIES = """painting|drawing|knitting|sewing|gardening|cooking|baking|fishing|hiking|climbing|
+running|cycling|swimming|sailing|skating|dancing|singing|reading|writing|photography|pottery|
+chess|yoga|camping|birdwatching|stargazing|juggling|origami|woodworking|embroidery|kayaking|
+diving|archery|horse riding|collecting stamps|collecting coins|model trains|board games|
+video games|crossword puzzles|calligraphy|beekeeping|karate|bowling|snowboarding"""
 
-INSTRUMENTS = """the piano|the violin|the cello|the guitar|the flute|the clarinet|the trumpet|the drums|
-the harp|the saxophone|the oboe|the accordion|the banjo|the ukulele|the organ|the trombone|the viola|
-the bass|the mandolin|the harmonica|the bagpipes|the tuba"""
+INSTRUMENTS = """the piano|the violin|the cello|the guitar|the flute|the clarinet|the trumpet|
+the drums|the harp|the saxophone|the oboe|the accordion|the banjo|the ukulele|the organ|
+the trombone|the viola|the bass|the mandolin|the harmonica|the bagpipes|the tuba"""
 
 LANGUAGES = """Portuguese|Spanish|French|Italian|German|Dutch|Polish|Czech|Hungarian|Romanian|Greek|
 Turkish|Arabic|Hebrew|Hindi|Tamil|Chinese|Japanese|Korean|Vietnamese|Thai|Swedish|Norwegian|Danish|
 Finnish|Icelandic|Estonian|Russian|Ukrainian|Welsh|Irish|Latin|Swahili"""
 
-ALLERGIES = """peanuts|nuts|milk|eggs|shellfish|wheat|soy|pollen|dust|cats|dogs|bees|penicillin|latex|
-strawberries|gluten|sesame|fish|wool|mustard"""
+ALLERGIES = """peanuts|nuts|milk|eggs|shellfish|wheat|soy|pollen|dust|cats|dogs|bees|penicillin|
+latex|strawberries|gluten|sesame|fish|wool|mustard"""
 
-CARS = """a Volvo|a Fiat|a Toyota|a Honda|a Ford|a Renault|a Peugeot|a Skoda|a Tesla|an Audi|a Mazda|
-a Subaru|a Mini|a Volkswagen|a BMW|a Mercedes|a Jeep|a Seat|a Kia|a pickup truck|a red Fiat|a blue Ford|
-a green Mini|a white van"""
+CARS = """a Volvo|a Fiat|a Toyota|a Honda|a Ford|a Renault|a Peugeot|a Skoda|a Tesla|an Audi|
+a Mazda|a Subaru|a Mini|a Volkswagen|a BMW|a Mercedes|a Jeep|a Seat|a Kia|a pickup truck|
+a red Fiat|a blue Ford|a green Mini|a white van"""
 
-PET_NAMES = """Bello|Rex|Luna|Milo|Bella|Charlie|Rocky|Daisy|Molly|Buddy|Coco|Simba|Nala|Oreo|Pepper|Ginger|
-Shadow|Smokey|Tiger|Felix|Whiskers|Mittens|Biscuit|Cookie|Waffle|Pickle|Peanut|Muffin|Toffee|Honey|
-Hazel|Willow|Poppy|Rosie|Ruby|Lola|Lulu|Gizmo|Ziggy|Bruno|Rufus|Toby|Max|Oscar|Archie|Ollie|Sunny|
-Snowy|Spot|Lucky|Patch|Nemo|Bubbles|Polly|Kiwi|Mango|Thunder|Star|Blaze"""
+PET_NAMES = """Bello|Rex|Luna|Milo|Bella|Charlie|Rocky|Daisy|Molly|Buddy|Coco|Simba|Nala|Oreo|
+Pepper|Ginger|Shadow|Smokey|Tiger|Felix|Whiskers|Mittens|Biscuit|Cookie|Waffle|Pickle|Peanut|
+Muffin|Toffee|Honey|Hazel|Willow|Poppy|Rosie|Ruby|Lola|Lulu|Gizmo|Ziggy|Bruno|Rufus|Toby|Max|
+Oscar|Archie|Ollie|Sunny|Snowy|Spot|Lucky|Patch|Nemo|Bubbles|Polly|Kiwi|Mango|Thunder|Star|Blaze"""
 
 PETS = "dog|cat|rabbit|parrot|hamster|horse|turtle|goldfish|guinea pig|pony|canary|puppy|kitten"
-EVENTS = """flight|exam|meeting|dentist appointment|concert|job interview|driving test|haircut|wedding|
-doctor's appointment|piano lesson|train"""
+EVENTS = """flight|exam|meeting|dentist appointment|concert|job interview|driving test|haircut|
+wedding|doctor's appointment|piano lesson|train"""
 DAYS = """Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday|Monday morning|Friday evening|
 Saturday night|Tuesday afternoon|Sunday morning|Thursday evening"""
 MONTHS = """January February March April May June July August September October November
@@ -140,21 +148,22 @@ December""".split()
 
 FEMALE_RELATIONS = """sister|mother|mum|wife|girlfriend|daughter|aunt|grandmother|niece|grandma|
 stepmother|mother-in-law"""
-MALE_RELATIONS = """brother|father|dad|husband|boyfriend|son|uncle|grandfather|nephew|grandpa|stepfather|
-father-in-law"""
-OPEN_RELATIONS = """friend|neighbour|colleague|boss|cousin|teacher|flatmate|roommate|best friend|partner|
-doctor|coach"""
+MALE_RELATIONS = """brother|father|dad|husband|boyfriend|son|uncle|grandfather|nephew|grandpa|
+stepfather|father-in-law"""
+OPEN_RELATIONS = """friend|neighbour|colleague|boss|cousin|teacher|flatmate|roommate|
+best friend|partner|doctor|coach"""
 
 SYSTEM_PROMPTS = """You are a helpful assistant.|You are Cairn, an assistant that remembers.|
 You are a friendly assistant. Answer briefly.|Answer in short sentences.|You are an assistant.|
 Be brief and polite.|You are a helpful assistant that remembers what people say.|
-Remember what the user tells you.|Keep your answers short.|You are a chat assistant for a small shop.|
+Remember what the user tells you.|Keep your answers short.|
+You are a chat assistant for a small shop.|
 Help the user. Be honest when you do not know something.|You are the assistant of a hotel.|
 Today is a good day. Be kind to everybody."""
 
-SYLLABLES = """ba be bo da de di do fa fe fi ga go ha hi jo ka ke ki ko la le li lo lu ma me mi mo na ne ni
-no pa pe po ra re ri ro sa se si so ta te ti to tu va ve vi vo wa we ya yo za ze zo bra cla dre fri gra
-kri pla qui sha she ther tra wyn xan""".split()
+SYLLABLES = """ba be bo da de di do fa fe fi ga go ha hi jo ka ke ki ko la le li lo lu ma me mi
+mo na ne ni no pa pe po ra re ri ro sa se si so ta te ti to tu va ve vi vo wa we ya yo za ze zo
+bra cla dre fri gra kri pla qui sha she ther tra wyn xan""".split()
 ENDINGS = ["", "", "", "n", "r", "s", "l", "th", "x", "ck", "ria", "ton", "berg", "ville", "ley"]
 
 
@@ -168,7 +177,7 @@ def words(text: str) -> tuple[str, ...]:
 @dataclass(frozen=True)
 class Kind:
     """One kind of fact. Templates are lower case at the start and know these fields:
-    {v} the value, {s} and {ss} the owner and its possessive ("my sister Ines", "my sister Ines's")."""
+    {v} the value, {s} the owner ("my sister Ines"), {ss} its possessive ("my sister Ines's")."""
 
     key: str
     values: tuple[str, ...]
@@ -220,8 +229,10 @@ def called(key: str, noun: str, values: tuple[str, ...], user_only: bool, ack: s
     """The name of a pet or of a relation: "your dog is called Bello."."""
     pet = not user_only
     return Kind(
-        key, values, f"your {noun} is called {{v}}.", f"{{ss}} {noun} is called {{v}}." if pet else "",
-        (f"my {noun} is called {{v}}.", f"my {noun}'s name is {{v}}.", f"I have a {noun} called {{v}}.",
+        key, values, f"your {noun} is called {{v}}.",
+        f"{{ss}} {noun} is called {{v}}." if pet else "",
+        (f"my {noun} is called {{v}}.", f"my {noun}'s name is {{v}}.",
+         f"I have a {noun} called {{v}}.",
          f"I have a {noun} named {{v}}.", f"my {noun} is named {{v}}.",
          f"the name of my {noun} is {{v}}.", f"{{v}} is my {noun}.",
          f"I have a {noun}. Its name is {{v}}." if pet else f"I have a {noun}, {{v}}.",
@@ -233,7 +244,8 @@ def called(key: str, noun: str, values: tuple[str, ...], user_only: bool, ack: s
          f"my {noun} is not called that, but {{v}}."),
         (f"{{ss}} {noun} is now called {{v}}.", f"{{ss}} {noun} is really called {{v}}."),
         (f"what is my {noun} called?", f"what is my {noun}'s name?", f"what's my {noun}'s name?",
-         f"what is the name of my {noun}?", f"how is my {noun} called?", f"what's my {noun} called?",
+         f"what is the name of my {noun}?", f"how is my {noun} called?",
+         f"what's my {noun} called?",
          f"what did I call my {noun}?" if pet else f"who is my {noun}?",
          f"what's the name of my {noun}?"),
         (f"what is {{ss}} {noun} called?", f"what is {{ss}} {noun}'s name?",
@@ -249,7 +261,8 @@ def event(noun: str) -> Kind:
     return Kind(
         noun, words(DAYS), f"your {noun} is on {{v}}.", "",
         (f"my {noun} is on {{v}}.", f"I have a {noun} on {{v}}.".replace("a exam", "an exam"),
-         f"my {noun} will be on {{v}}.", f"there is my {noun} on {{v}}.", f"on {{v}} is my {noun}."),
+         f"my {noun} will be on {{v}}.", f"there is my {noun} on {{v}}.",
+         f"on {{v}} is my {noun}."),
         (),
         (f"my {noun} was moved to {{v}}.", f"my {noun} is now on {{v}}.",
          f"they moved my {noun} to {{v}}."), (),
@@ -272,7 +285,8 @@ NAME = Kind(
     (), ("my name is really {v}.", "my name is now {v}.", "I prefer to be called {v}.",
          "I changed my name to {v}.", "call me {v} instead."), (),
     ("what is my name?", "what's my name?", "who am I?", "what am I called?", "what was my name?",
-     "how am I called?", "do you know my name?", "do you remember my name?", "what's my first name?",
+     "how am I called?", "do you know my name?", "do you remember my name?",
+     "what's my first name?",
      "can you say my name?"), (),
     ("my name", "what my name is", "who I am", "what I am called"), (),
     invent=True, check_you="is my name {v}?")
@@ -303,7 +317,8 @@ KINDS: tuple[Kind, ...] = (
          ack="I'll remember that."),
     Kind("city", words(CITIES), "you live in {v}.", "{s} lives in {v}.",
          ("I live in {v}.", "I live in {v}.", "I'm living in {v}.", "my home is in {v}.",
-          "I have a flat in {v}.", "my city is {v}.", "I reside in {v}.", "I live near the river in {v}.",
+          "I have a flat in {v}.", "my city is {v}.", "I reside in {v}.",
+          "I live near the river in {v}.",
           "home for me is {v}.", "my house is in {v}.", "I have lived in {v} for years."),
          ("{s} lives in {v}.", "{s} lives in {v}.", "{s} is living in {v}.", "{ss} home is in {v}.",
           "{s} has a flat in {v}.", "{ss} house is in {v}.", "{s} has lived in {v} for years."),
@@ -360,8 +375,10 @@ KINDS: tuple[Kind, ...] = (
     Kind("study", words(SUBJECTS), "you study {v}.", "{s} studies {v}.",
          ("I study {v}.", "I'm studying {v}.", "I am a student of {v}.", "my subject is {v}."),
          ("{s} studies {v}.", "{s} is studying {v}.", "{s} is a student of {v}."),
-         ("I study {v} now.", "I switched to {v}."), ("{s} studies {v} now.", "{s} switched to {v}."),
-         ("what do I study?", "what am I studying?", "what is my subject?", "which subject do I study?"),
+         ("I study {v} now.", "I switched to {v}."), ("{s} studies {v} now.",
+                                                      "{s} switched to {v}."),
+         ("what do I study?", "what am I studying?", "what is my subject?",
+          "which subject do I study?"),
          ("what does {s} study?", "what is {s} studying?", "which subject does {s} study?"),
          ("what I study", "what I'm studying"), ("what {s} studies", "what {s} is studying")),
     Kind("hobby", words(HOBBIES), "your hobby is {v}.", "{ss} hobby is {v}.",
@@ -379,19 +396,23 @@ KINDS: tuple[Kind, ...] = (
          ("what my hobby is", "my hobby", "what I like to do", "what I do in my free time"),
          ("what {ss} hobby is", "{ss} hobby", "what {s} likes to do")),
     Kind("instrument", words(INSTRUMENTS), "you play {v}.", "{s} plays {v}.",
-         ("I play {v}.", "my instrument is {v}.", "I'm learning to play {v}.", "I have played {v} for years.",
+         ("I play {v}.", "my instrument is {v}.", "I'm learning to play {v}.",
+          "I have played {v} for years.",
           "I can play {v}.", "I practise {v} every day."),
-         ("{s} plays {v}.", "{ss} instrument is {v}.", "{s} can play {v}.", "{s} is learning to play {v}."),
+         ("{s} plays {v}.", "{ss} instrument is {v}.", "{s} can play {v}.",
+          "{s} is learning to play {v}."),
          ("I play {v} now.", "I switched to {v}, that is what I play."), ("{s} plays {v} now.",),
          ("what instrument do I play?", "which instrument do I play?", "what do I play?",
           "what is my instrument?", "what's my instrument?", "what musical instrument do I play?"),
-         ("what instrument does {s} play?", "which instrument does {s} play?", "what does {s} play?",
+         ("what instrument does {s} play?", "which instrument does {s} play?",
+          "what does {s} play?",
           "what is {ss} instrument?"),
          ("which instrument I play", "what instrument I play", "my instrument"),
          ("which instrument {s} plays", "what instrument {s} plays"),
          check_you="do I play {v}?", check_they="does {s} play {v}?"),
     Kind("language", words(LANGUAGES), "you speak {v}.", "{s} speaks {v}.",
-         ("I speak {v}.", "my native language is {v}.", "I can speak {v}.", "my mother tongue is {v}.",
+         ("I speak {v}.", "my native language is {v}.", "I can speak {v}.",
+          "my mother tongue is {v}.",
           "at home I speak {v}."),
          ("{s} speaks {v}.", "{s} can speak {v}.", "{ss} native language is {v}."),
          ("I speak {v} now.",), ("{s} speaks {v} now.",),
@@ -473,10 +494,12 @@ INDIRECT = ("can you tell me {q}?", "do you remember {q}?", "do you know {q}?", 
             "do you still know {q}?", "can you remember {q}?", "I wonder if you know {q}.",
             "say {q}.", "what about {q}?")
 ASK_CLOSERS = (" again?", ", please?", ", do you know?", " again, please?")
-SUMMARY_YOU = ("what do you know about me?", "tell me what you know about me.", "what have I told you?",
+SUMMARY_YOU = ("what do you know about me?", "tell me what you know about me.",
+               "what have I told you?",
                "what do you remember about me?", "summarize what you know about me.",
                "can you tell me everything you know about me?", "what did I tell you about myself?")
-SUMMARY_THEY = ("what do you know about {s}?", "tell me about {s}.", "what do you remember about {s}?",
+SUMMARY_THEY = ("what do you know about {s}?", "tell me about {s}.",
+                "what do you remember about {s}?",
                 "what have I told you about {s}?", "tell me everything about {s}.")
 PET_ASK_YOU = ("what is my pet called?", "what's my pet's name?", "what is the name of my pet?",
                "do I have a pet?", "do I have any pets?", "which pet do I have?")
@@ -494,22 +517,26 @@ TALK: tuple[tuple[tuple[str, ...], str], ...] = (
       "perfect, thank you."), "You're welcome."),
     (("what can you do?", "what are you good at?", "how can you help me?", "help."),
      "Tell me things about you, and ask me for them later."),
-    (("who are you?", "what are you?", "what is your name?", "what's your name?", "do you have a name?"),
+    (("who are you?", "what are you?", "what is your name?", "what's your name?",
+      "do you have a name?"),
      "I'm Cairn, an assistant that remembers."),
     (("are you a robot?", "are you human?", "are you a person?", "are you real?"),
      "I'm a very small language model."),
     (("tell me a joke.", "do you know a joke?", "make me laugh.", "say something funny."),
      "What did zero say to eight? Nice belt!"),
-    (("what is the weather like?", "is it raining?", "how is the weather today?", "will it rain tomorrow?"),
+    (("what is the weather like?", "is it raining?", "how is the weather today?",
+      "will it rain tomorrow?"),
      "I can't see the weather from here."),
     (("what time is it?", "what day is it today?", "what is the date?"), "I don't have a clock."),
     (("what is the capital of France?", "who wrote Hamlet?", "how far is the moon?",
       "what is two plus two?", "who was Napoleon?", "how high is Mount Everest?",
       "what is the meaning of life?", "can you write a poem?", "can you book a table?",
       "what is the news today?", "who won the match?"), "I only know what you tell me."),
-    (("okay.", "ok.", "I see.", "good.", "fine.", "alright.", "great.", "cool.", "nice.", "yes.", "no.",
+    (("okay.", "ok.", "I see.", "good.", "fine.", "alright.", "great.", "cool.", "nice.", "yes.",
+      "no.",
       "hmm.", "right.", "wonderful."), "Okay."),
-    (("bye.", "goodbye.", "see you later.", "good night.", "see you tomorrow.", "I have to go now."),
+    (("bye.", "goodbye.", "see you later.", "good night.", "see you tomorrow.",
+      "I have to go now."),
      "Goodbye! I'll remember what you told me."),
     (("I am sad today.", "I feel tired.", "I have a headache.", "I had a bad day.", "I am bored.",
       "my back hurts.", "I slept badly."), "I'm sorry to hear that."),
@@ -517,13 +544,15 @@ TALK: tuple[tuple[tuple[str, ...], str], ...] = (
       "I passed my test!", "it was a lovely weekend."), "I'm glad to hear that."),
     (("can you remember things?", "will you remember this?", "do you forget things?",
       "do you have a good memory?"), "Yes, I remember what you tell me."),
-    (("that's right.", "correct.", "yes, that's correct.", "exactly.", "you are right.", "well done.",
+    (("that's right.", "correct.", "yes, that's correct.", "exactly.", "you are right.",
+      "well done.",
       "very good."), "Good."),
 )
 
 # Statements without a fact about anybody; {c} a city, {n} a name, {x} a thing. All get one answer.
 REMARKS = (
-    "it is raining today.", "the sun is shining.", "the train was late again.", "I am having breakfast.",
+    "it is raining today.", "the sun is shining.", "the train was late again.",
+    "I am having breakfast.",
     "I read about {c} in the newspaper.", "there was a film about {c} on television.",
     "I wrote a letter today.", "the shop was closed.", "I saw a {x} in the park.",
     "I need to buy a new {x}.", "the {x} is broken again.", "my {x} is in the kitchen.",
@@ -533,16 +562,19 @@ REMARKS = (
     "the book is about a man called {n}.", "I think about learning {l} one day.",
     "flights to {c} are expensive.", "I found a {x} in the cellar.", "the {x} costs too much.",
     "the neighbours are very loud today.", "I have so much to do this week.",
-    "someone left a {x} on the stairs.", "I will clean the house later.", "the garden looks lovely.",
+    "someone left a {x} on the stairs.", "I will clean the house later.",
+    "the garden looks lovely.",
     "they are building a new bridge in {c}.", "I lost my {x} yesterday.", "the coffee is cold.",
     "the car in front of me was {k}.", "we painted the door {k}.", "the new {x} is {k}.",
-    "I must not forget to water the plants.", "the lift is out of order.", "my phone is almost empty.",
+    "I must not forget to water the plants.", "the lift is out of order.",
+    "my phone is almost empty.",
     "a postcard from {c} came today.", "the water is too warm.", "this week went by quickly.",
     "the street is full of leaves.", "I finished my book last night.", "the match was boring.",
 )
 REMARK_ANSWER = "I see."
-THINGS = words("""lamp|chair|table|bicycle|umbrella|coat|hat|key|cup|plate|bag|phone|clock|mirror|blanket|
-pillow|basket|ladder|bottle|box|fridge|radio|camera|carpet|door|window|pen|notebook|scarf|sofa""")
+THINGS = words("""lamp|chair|table|bicycle|umbrella|coat|hat|key|cup|plate|bag|phone|clock|
+mirror|blanket|pillow|basket|ladder|bottle|box|fridge|radio|camera|carpet|door|window|pen|
+notebook|scarf|sofa""")
 
 
 # -------------------------------------------------------------------------------------- dialogues
@@ -603,10 +635,12 @@ class Dialogue:
 
     `evaluation` chooses the side of the held-out rule; `style` how carefully the user types."""
 
-    def __init__(self, rng: random.Random, evaluation: bool = False, talk_share: float = 0.25) -> None:
+    def __init__(self, rng: random.Random, evaluation: bool = False,
+                 talk_share: float = 0.25, change_share: float = 0.15) -> None:
         self.rng = rng
         self.evaluation = evaluation
-        self.talk_share = talk_share
+        self.talk_share = talk_share            # of all turns
+        self.change_share = change_share        # of the turns that tell something
         self.messages: list[Message] = []
         self.facts: dict[tuple[Owner, str], Fact] = {}
         self.turn = 0
@@ -614,7 +648,10 @@ class Dialogue:
         if evaluation and self.style == "lower":
             self.style = "careful"
         self.invent_share = rng.choice((0.0, 0.0, 0.1, 0.5))
+        # Seldom the assistant's part does not repeat the fact, so that the user's words must do.
         self.generic_ack_share = rng.choice((0.0, 0.0, 0.0, 0.4))
+        if evaluation:
+            self.generic_ack_share = 0.0        # it says what the model itself would say
         self.protected: tuple[Owner, str] | None = None     # a fact that must not be mentioned
         self.recent: Owner | None = None                    # the person of the turn before
         self.recent_form = ""
@@ -630,7 +667,8 @@ class Dialogue:
     def invented(self) -> str:
         while True:
             count = self.rng.choice((2, 2, 3))
-            word = "".join(self.rng.choice(SYLLABLES) for _ in range(count)) + self.rng.choice(ENDINGS)
+            word = "".join(self.rng.choice(SYLLABLES) for _ in range(count))
+            word += self.rng.choice(ENDINGS)
             if held_out(word) == self.evaluation:
                 return self.cased(word.capitalize())
 
@@ -673,7 +711,8 @@ class Dialogue:
             name = self.pick_name(gender, self.taken_names())
             if held_out(self.user.name, name) == self.evaluation:
                 break
-        return Owner(relation if shape != "name" else "", name if shape != "relation" else "", gender)
+        return Owner(relation if shape != "name" else "", name if shape != "relation" else "",
+                     gender)
 
     def owner_to_tell(self) -> Owner:
         if self.rng.random() < 0.5 or self.wished_people == 0:
@@ -804,7 +843,9 @@ class Dialogue:
         if rng.random() < 0.06:
             text = text + " " + self.remark()
         generic = rng.random() < self.generic_ack_share
-        answer = rng.choice(("Okay.", "Noted.", "Thanks.")) if generic else " ".join([ack, *answers]).strip()
+        answer = " ".join([ack, *answers]).strip()
+        if generic:
+            answer = rng.choice(("Okay.", "Noted.", "Thanks."))
         self.exchange(text, answer, trained=not generic)
         self.recent = first.owner if not first.owner.is_user and len(texts) == 1 else None
         self.recent_form = answer_form_first
@@ -848,7 +889,8 @@ class Dialogue:
         if kind is NAME and not marked:
             answer = f"Nice to meet you, {value}."
         else:
-            answer = ("Okay, noted. " if marked else kind.ack + " ") + self.assistant_says(new, form)
+            answer = "Okay, noted. " if marked else kind.ack + " "
+            answer += self.assistant_says(new, form)
         self.exchange(text, answer)
         self.recent = None
         return new
@@ -1007,8 +1049,9 @@ class Dialogue:
             pet.turn = self.turn
         else:
             return False
-        self.exchange(self.rng.choice(("who is {}?", "who's {}?", "who was {}?", "do you know who {} is?",
-                                       "tell me who {} is.")).format(name), answer)
+        text = self.rng.choice(("who is {}?", "who's {}?", "who was {}?", "do you know who {} is?",
+                                "tell me who {} is."))
+        self.exchange(text.format(name), answer)
         self.recent = None
         return True
 
@@ -1075,7 +1118,7 @@ class Dialogue:
                 done = self.ask() is not None
         elif rng.random() < 0.06:
             done = self.ask_unknown()
-        elif rng.random() < 0.15:
+        elif rng.random() < self.change_share:
             done = self.change() is not None
         elif rng.random() < 0.15:
             done = self.tell_relation() is not None
@@ -1089,7 +1132,7 @@ class Dialogue:
     def tell_name(self) -> Fact | None:
         """The user's own name is fixed from the start, because the held-out rule speaks of it."""
         fact = self.learn(self.user, NAME, self.user.name, "both")
-        text = self.sentence(self.rng.choice(NAME.tell_you), self.user, "both", "my", self.user.name)
+        text = self.statement(self.user, NAME, self.user.name, "both", False)
         if self.rng.random() < 0.5:
             text = self.rng.choice(GREETINGS if self.turn == 0 else TELL_OPENERS) + text
         self.exchange(text, f"Nice to meet you, {self.user.name}.")
@@ -1097,15 +1140,16 @@ class Dialogue:
         return fact
 
 
-def training_dialogue(rng: random.Random, tokens_wanted: int) -> list[Message]:
+def training_dialogue(rng: random.Random, tokens_wanted: int, dense: bool = False) -> list[Message]:
     """A dialogue of at least about this many tokens; its beginning is a shorter one, so that every
-    length is trained at once."""
-    dialogue = Dialogue(rng, talk_share=rng.choice((0.1, 0.2, 0.35, 0.55)))
+    length is trained at once. A dense one has more questions and corrections, less small talk."""
+    talk_share = rng.choice((0.1, 0.1, 0.2, 0.35) if dense else (0.1, 0.2, 0.35, 0.55))
+    dialogue = Dialogue(rng, talk_share=talk_share, change_share=0.3 if dense else 0.15)
     characters_wanted = tokens_wanted * 5
     characters = 0
     counted = 0
     while characters < characters_wanted:
-        dialogue.step()
+        dialogue.step(ask_share=0.75 if dense else 0.62)
         characters += sum(len(m.text) + 10 for m in dialogue.messages[counted:])
         counted = len(dialogue.messages)
     return dialogue.messages
@@ -1123,8 +1167,8 @@ def without_article(value: str) -> str:
 
 
 def evaluation_case(rng: random.Random, distance: int, category: str, turns_before: int) -> dict:
-    """A dialogue with `turns_before` turns, then the telling, then distance - 1 other turns, and then
-    the question. Categories: user, person, corrected, unknown (never told; distance 0)."""
+    """A dialogue with `turns_before` turns, then the telling, then distance - 1 other turns, and
+    then the question. Categories: user, person, corrected, unknown (never told; distance 0)."""
     while True:
         dialogue = Dialogue(rng, evaluation=True, talk_share=rng.choice((0.2, 0.35, 0.5)))
         if category == "person":
@@ -1136,7 +1180,8 @@ def evaluation_case(rng: random.Random, distance: int, category: str, turns_befo
         elif category == "corrected" and rng.random() < 0.4 and dialogue.wished_people:
             owner = dialogue.new_person()
             dialogue.people.append(owner)
-        kind = dialogue.pick_kind(dialogue.kinds_of(owner))
+        kind = dialogue.pick_kind([
+            kind for kind in dialogue.kinds_of(owner) if kind.key != "favourite season"])
         key = (owner, kind.key)
         dialogue.protected = key
         for _ in range(turns_before):
@@ -1160,6 +1205,8 @@ def evaluation_case(rng: random.Random, distance: int, category: str, turns_befo
             for _ in range(distance - 1):
                 dialogue.step()
             if fact is not dialogue.facts.get(key):
+                continue
+            if kind is not NAME and not held_out(owner.label(), fact.value):
                 continue
             dialogue.recent = None
             dialogue.ask(fact, plain=True)
