@@ -3,8 +3,8 @@
  * is refused when it is opened, never guessed.
  *
  * Threads: a tokenizer is immutable after open, so every thread may use it at once.
- * Memory:  about 400 bytes per vocabulary entry; encode works in the caller's arena and takes up to
- *          some 20 bytes per byte of text, 60 where there is nothing to cut it at. */
+ * Memory:  about 500 bytes per vocabulary entry; encode works in the caller's arena and takes up to
+ *          some 20 bytes per byte of text, 80 where there is nothing to cut it at. */
 #pragma once
 
 #include <stdbool.h>
@@ -30,7 +30,8 @@ typedef struct cn_encode_options {
 } cn_encode_options;
 
 /* Reads `directory`/tokenizer.json. The caller owns *out until close.
- * Errors: CN_E_NOT_FOUND, CN_E_IO, CN_E_FORMAT, CN_E_UNSUPPORTED, each naming file, field and value; CN_E_MEMORY. */
+ * Errors: CN_E_NOT_FOUND, CN_E_IO, CN_E_FORMAT, CN_E_UNSUPPORTED, each naming file, field and
+ * value; CN_E_MEMORY. */
 cn_code cn_tokenizer_open(const char *directory, cn_tokenizer **out, cn_err *err);
 void cn_tokenizer_close(cn_tokenizer *tokenizer);
 
