@@ -9,10 +9,11 @@
 #include "base/clock.h"
 #include "kernels/cpu/cpu_int.h"
 
-/* How it works. submit copies the step into one of two buffers and tells the device thread its ticket under
- * a lock; the device thread runs tickets in order and publishes the last finished one, which step_poll
- * compares with the last reported. A buffer is filled again only after its step was reported, so
- * outputs stay valid until the next poll. Moves of pages wait for the tickets that were given before. */
+/* How it works. submit copies the step into one of three buffers and tells the device thread its ticket
+ * under a lock; the device thread runs tickets in order and publishes the last finished one, which
+ * step_poll compares with the last reported. Two steps are in flight at most, that is, not reported: the
+ * third buffer is the one reported last, whose outputs stay as they are until the next poll. Moves of
+ * pages wait for the tickets that were given before. */
 
 enum { THREADS_MAX = 256, LAYOUT_VERSION = 1, NUMERICS_VERSION = 1 };
 
@@ -184,7 +185,7 @@ static void copy_ids(int32_t *to, const int32_t *from, uint32_t count)
     if (count) memcpy(to, from, count * sizeof *to);
 }
 
-static void fill_settings(cn_cpu_settings *to, const cn_slot_open *open)
+static void fill_settings(const cn_cpu *cpu, cn_cpu_settings *to, const cn_slot_open *open)
 {
     const cn_sampling *from = open->sampling;
     CN_ASSERT(from->bias_count <= CN_BIAS_MAX && from->ban_count <= CN_BAN_MAX);
@@ -199,6 +200,7 @@ static void fill_settings(cn_cpu_settings *to, const cn_slot_open *open)
                            from->frequency_penalty != 0.0f;
     to->prompt_count = to->history_count = 0;
     if (!remembers) return;
+    CN_ASSERT((uint64_t)open->prompt_count + open->output_count <= cpu->kv.context_tokens_max);
     copy_ids(to->history, open->prompt, open->prompt_count);
     copy_ids(to->history + open->prompt_count, open->output, open->output_count);
     to->prompt_count = open->prompt_count;
@@ -207,7 +209,7 @@ static void fill_settings(cn_cpu_settings *to, const cn_slot_open *open)
 
 static void copy_seqs(const cn_cpu *cpu, cn_cpu_step *to, const cn_step *step)
 {
-    uint32_t row = 0;
+    uint32_t row = 0, output_count = 0;
     for (uint32_t i = 0; i < step->seq_count; i++) {
         const cn_step_seq *seq = &step->seqs[i];
         CN_ASSERT(seq->slot.v < cpu->kv.slot_count && seq->token_count > 0);
@@ -220,15 +222,19 @@ static void copy_seqs(const cn_cpu *cpu, cn_cpu_step *to, const cn_step *step)
                       (token >= 0 && (uint32_t)token < cpu->model.spec.vocab_count));
             to->tokens[row] = token;
             to->targets[row] = seq->targets ? seq->targets[j] : -1;
+            CN_ASSERT(to->targets[row] < (int32_t)cpu->model.spec.vocab_count);
+            output_count += to->targets[row] >= 0;
         }
+        output_count += seq->sample;
     }
     CN_ASSERT(row == step->token_count);
+    CN_ASSERT(output_count <= cpu->kv.step_outputs_max);
 }
 
 static cn_code cpu_step_submit(cn_backend *backend, const cn_step *step, cn_ticket *out)
 {
     cn_cpu *cpu = cpu_of(backend);
-    if (cpu->submitted - cpu->reported == CN_CPU_STEPS) return CN_E_AGAIN;
+    if (cpu->submitted - cpu->reported == CN_CPU_STEPS_IN_FLIGHT) return CN_E_AGAIN;
     const cn_ticket ticket = cpu->submitted + 1;
     cn_cpu_step *to = &cpu->steps[ticket % CN_CPU_STEPS];
     CN_ASSERT(step->seq_count > 0 && step->seq_count <= cpu->kv.slot_count);
@@ -238,17 +244,23 @@ static cn_code cpu_step_submit(cn_backend *backend, const cn_step *step, cn_tick
     to->step = *step;
     to->ticket = ticket;
     for (uint32_t i = 0; i < step->open_count; i++) {
+        CN_ASSERT(step->opens[i].slot.v < cpu->kv.slot_count);
         cn_cpu_slot *slot = &cpu->slots[step->opens[i].slot.v];
         slot->filled ^= 1;
-        fill_settings(&slot->settings[slot->filled], &step->opens[i]);
+        fill_settings(cpu, &slot->settings[slot->filled], &step->opens[i]);
         to->opens[i] = (cn_cpu_open){step->opens[i].slot.v, slot->filled};
     }
     for (uint32_t i = 0; i < step->delta_count; i++) {
+        CN_ASSERT(step->deltas[i].slot.v < cpu->kv.slot_count);
         CN_ASSERT(step->deltas[i].index < cpu->pages_per_slot);
         CN_ASSERT(step->deltas[i].page.v < cpu->kv.page_count);
         to->deltas[i] = step->deltas[i];
     }
-    if (step->copy_count) memcpy(to->copies, step->copies, step->copy_count * sizeof *to->copies);
+    for (uint32_t i = 0; i < step->copy_count; i++) {
+        CN_ASSERT(step->copies[i].from.v < cpu->kv.page_count);
+        CN_ASSERT(step->copies[i].to.v < cpu->kv.page_count);
+        to->copies[i] = step->copies[i];
+    }
     copy_seqs(cpu, to, step);
     pthread_mutex_lock(&cpu->lock);
     cpu->device_submitted = ticket;
@@ -275,7 +287,10 @@ static cn_code cpu_page_io(cn_backend *backend, const cn_page_io *ops, uint32_t 
     cn_cpu *cpu = cpu_of(backend);
     CN_ASSERT(count <= cpu->kv.page_count);
     if (atomic_load_explicit(&cpu->io_finished, memory_order_acquire) != cpu->io_ticket) return CN_E_AGAIN;
-    if (count) memcpy(cpu->io, ops, count * sizeof *ops);
+    for (uint32_t i = 0; i < count; i++) {
+        CN_ASSERT(ops[i].page.v < cpu->kv.page_count);
+        cpu->io[i] = ops[i];
+    }
     cpu->io_count = count;
     *out = ++cpu->io_ticket;
     pthread_mutex_lock(&cpu->lock);

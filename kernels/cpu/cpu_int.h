@@ -1,6 +1,6 @@
 /* kernels/cpu/cpu_int.h: the CPU backend's own structures.
- * A device thread runs the steps in order; it is the leader of the workers. The engine thread fills the
- * next of two step buffers while the other one runs.
+ * A device thread runs the steps in order; it is the leader of the workers. The engine thread fills one
+ * step buffer while another one runs; a third holds the outputs that the last poll lent out.
  *
  * Threads: noted at each part.
  * Memory:  weights in model_load, everything else in kv_create. */
@@ -12,7 +12,7 @@
 #include "kernels/cpu/path_int.h"
 #include "kernels/cpu/workers_int.h"
 
-enum { CN_CPU_STEPS = 2, CN_CPU_HEAD_DIM_MAX = 512 };
+enum { CN_CPU_STEPS_IN_FLIGHT = 2, CN_CPU_STEPS = 3, CN_CPU_HEAD_DIM_MAX = 512 };
 
 /* ---- weights: written by model_load, then constant ------------------------------------------- */
 
@@ -127,7 +127,7 @@ typedef struct cn_cpu {
     void **blocks;                       // everything that kv_create allocated
     uint32_t block_count;
 
-    cn_cpu_step steps[CN_CPU_STEPS];     // step of ticket t is steps[t % 2]
+    cn_cpu_step steps[CN_CPU_STEPS];     // ticket t is in steps[t % CN_CPU_STEPS]
     cn_ticket submitted, reported;       // engine thread
     _Atomic uint64_t finished;           // device thread: last step done
     cn_page_io *io;                      // batch in flight

@@ -240,6 +240,39 @@ static void pages_move_out_and_back(void **state)
     on_both_kinds_of_page(round_trip);
 }
 
+static void wait_for_steps(fixture *f, uint64_t count)
+{
+    cn_backend_stats stats = {0};
+    while (stats.steps < count) {
+        cn_cpu_ops.stats(f->backend, &stats);
+        sched_yield();
+    }
+}
+
+// Two more steps are submitted and done while the result of the first is looked at.
+static void hold_outputs(fixture *f)
+{
+    cn_step_result result;
+    begin(f, 0, 0);
+    assert_int_equal(submit(f, 0, f->prompt, 1, PROMPT, NULL), CN_OK);
+    assert_int_equal(submit(f, 0, f->prompt, 1, PROMPT + 1, NULL), CN_OK);
+    while (!cn_cpu_ops.step_poll(f->backend, &result)) sched_yield();
+    assert_int_equal(result.output_count, 1);
+    const cn_step_output kept = result.outputs[0];
+    assert_int_equal(kept.position, PROMPT + 1);
+    assert_int_equal(submit(f, 0, f->prompt, 1, PROMPT + 2, NULL), CN_OK);
+    assert_int_equal(submit(f, 0, f->prompt, 1, PROMPT + 3, NULL), CN_E_AGAIN);
+    wait_for_steps(f, 4);
+    assert_same(&result.outputs[0], &kept);
+}
+
+/* Catches a step that writes its outputs over those that the last poll lent out. */
+static void outputs_stay_until_the_next_poll(void **state)
+{
+    (void)state;
+    on_both_kinds_of_page(hold_outputs);
+}
+
 static void leave_in_flight(fixture *f)
 {
     begin(f, 0, 0);
@@ -281,6 +314,7 @@ int main(void)
         cmocka_unit_test(tokens_chain_with_two_steps_in_flight),
         cmocka_unit_test(copied_pages_go_their_own_way),
         cmocka_unit_test(pages_move_out_and_back),
+        cmocka_unit_test(outputs_stay_until_the_next_poll),
         cmocka_unit_test(close_waits_for_work_in_flight),
         cmocka_unit_test(half_open_backends_close),
     };
