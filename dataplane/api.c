@@ -40,6 +40,16 @@ static cn_code open_memory(cn_api *api)
     return cn_prompt_guard_open(api->options.tokenizer, &api->guard);
 }
 
+static size_t longest_token(const cn_tokenizer *tokenizer)
+{
+    size_t longest = 1;
+    for (uint32_t id = 0; id < cn_tokenizer_vocab_count(tokenizer); id++) {
+        const char *token = cn_tokenizer_token(tokenizer, (int32_t)id);
+        if (token && strlen(token) > longest) longest = strlen(token);
+    }
+    return longest;
+}
+
 static cn_code open_auth(cn_api *api, cn_err *err)
 {
     const cn_api_options *o = &api->options;
@@ -53,6 +63,7 @@ cn_code cn_api_open(const cn_api_options *options, cn_api **out, cn_err *err)
     if (!api) return cn_err_set(err, CN_E_MEMORY, "api: no memory");
     api->options = *options;
     api->opened_s = cn_clock_wall_ns(&options->clock) / 1000000000u;
+    api->token_bytes_max = longest_token(options->tokenizer);
     cn_engine_info_get(options->engine, &api->engine);
     cn_code code = open_memory(api);
     if (code != CN_OK) cn_err_set(err, code, "api: no memory for its answers");

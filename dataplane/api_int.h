@@ -27,6 +27,7 @@ struct cn_api {
     cn_prompt_guard *guard;
     cn_chat chat;
     uint64_t opened_s;           // wall clock, `created` of the model
+    size_t token_bytes_max;      // of the longest token: no prompt has fewer tokens than its share
     cn_buf piece, text;          // of the token at hand
 
     cn_answer *answers;          // the pool
@@ -57,6 +58,8 @@ cn_code cn_generate_completion(cn_answer *answer, cn_err *err);
 cn_params_context cn_generate_params_context(const cn_answer *answer, unsigned requests);
 /* At most so many tokens of a prompt are counted before it is refused. */
 uint32_t cn_generate_tokens_max(const struct cn_api *api);
+/* Refuses a text that must have more, before it is tokenized. Errors: CN_E_CONTEXT. */
+cn_code cn_generate_check_bytes(cn_answer *answer, size_t text_len, cn_err *err);
 /* The error for a prompt with `prompt_tokens` tokens. */
 cn_code cn_generate_context_error(cn_answer *answer, uint64_t prompt_tokens, int64_t max_tokens,
                                   cn_err *err);

@@ -35,7 +35,9 @@ static cn_code read_text(cn_answer *answer, const json_t *value, const char *nam
     const char *text = json_string_value(value);
     if (answer->params.echo) text = cn_arena_copy(&answer->request->arena, text, len);
     if (!text) return no_memory(err);
-    const cn_code code = cn_tokenizer_encode(api->options.tokenizer, text, len, &options,
+    cn_code code = cn_generate_check_bytes(answer, len, err);
+    if (code != CN_OK) return code;
+    code = cn_tokenizer_encode(api->options.tokenizer, text, len, &options,
                                              &answer->request->arena, &tokens, err);
     if (code == CN_E_LIMIT) {
         return cn_generate_context_error(answer, (uint64_t)options.tokens_max + 1, -1, err);

@@ -25,15 +25,23 @@ uint32_t cn_generate_tokens_max(const struct cn_api *api)
     return tokens < INT32_MAX ? (uint32_t)tokens : INT32_MAX;
 }
 
+cn_code cn_generate_check_bytes(cn_answer *answer, size_t text_len, cn_err *err)
+{
+    const uint64_t tokens_max = cn_generate_tokens_max(answer->api);
+    if (text_len <= tokens_max * answer->api->token_bytes_max) return CN_OK;
+    return cn_generate_context_error(answer, tokens_max + 1, -1, err);
+}
+
 cn_code cn_generate_context_error(cn_answer *answer, uint64_t prompt_tokens, int64_t max_tokens,
                                   cn_err *err)
 {
     const uint32_t window = answer->api->engine.context_tokens_max;
+    const char *more = prompt_tokens > cn_generate_tokens_max(answer->api) ? " or more" : "";
     answer->error_prompt_tokens = prompt_tokens;
     if (prompt_tokens >= window) {
         return cn_err_set_param(err, CN_E_CONTEXT, answer->is_chat ? "messages" : "prompt",
-                                "the prompt has %" PRIu64 " tokens; the context window holds %u "
-                                "for prompt and answer", prompt_tokens, window);
+                                "the prompt has %" PRIu64 " tokens%s; the context window holds %u "
+                                "for prompt and answer", prompt_tokens, more, window);
     }
     return cn_err_set_param(err, CN_E_CONTEXT, "max_tokens",
                             "max_tokens: %" PRId64 ", and the prompt has %" PRIu64 " tokens; the "
@@ -91,6 +99,7 @@ static cn_code chat_input(cn_answer *answer, json_t *body, cn_answer_input *out,
     const uint32_t tokens_max = cn_generate_tokens_max(api);
     cn_token_list tokens;
     cn_code code = cn_chat_render(&api->chat, body, &answer->params, arena, err);
+    if (code == CN_OK) code = cn_generate_check_bytes(answer, api->chat.text.len, err);
     if (code != CN_OK) return code;
     code = cn_chat_encode(&api->chat, &answer->params, tokens_max, arena, &tokens, err);
     if (code == CN_E_LIMIT) {

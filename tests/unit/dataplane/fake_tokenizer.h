@@ -18,6 +18,8 @@ enum { FAKE_BEGIN = 256, FAKE_END, FAKE_USER, FAKE_ASSISTANT, FAKE_BOTH, FAKE_VO
 static const char *const fake_specials[] = {"<|begin|>", "<|end|>", "<|user|>", "<|assistant|>",
                                             "<|end|><|user|>"};
 
+static uint32_t fake_encode_count;       // calls so far
+
 static int32_t fake_special_at(const char *text, size_t len, size_t *token_len)
 {
     int32_t best = -1;
@@ -38,6 +40,7 @@ cn_code cn_tokenizer_encode(const cn_tokenizer *tokenizer, const char *text, siz
     (void)tokenizer;
     int32_t *ids = cn_arena_take_array(arena, len + 1, sizeof *ids);
     uint32_t count = 0;
+    fake_encode_count++;
     if (!ids) return cn_err_set(err, CN_E_MEMORY, "no memory");
     if (options->add_special_tokens) ids[count++] = FAKE_BEGIN;
     for (size_t at = 0, n; at < len; at += n) {

@@ -357,6 +357,31 @@ static void the_context_window_is_exact(void **state)
     world_poll();
 }
 
+// A prompt that must be too long, however it is tokenized, costs no tokenizing.
+static void a_prompt_far_too_long_is_not_tokenized(void **state)
+{
+    (void)state;
+    enum { BYTES = WORLD_CONTEXT * 4 * 15 };     // 15: the longest token, <|end|><|user|>
+    static const char *const paths[] = {"/v1/completions", "/v1/chat/completions"};
+    static const char *const forms[] = {
+        "{\"prompt\":\"%s\"}", "{\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}]}"};
+    char *text = calloc(1, BYTES + 2), *body = malloc(BYTES + 256);
+    memset(text, 'a', BYTES + 1);
+    for (int i = 0; i < 2; i++) {
+        const uint32_t before = fake_encode_count;
+        snprintf(body, BYTES + 256, forms[i], text);
+        post(paths[i], body);
+        assert_error(400, i ? "messages" : "prompt", "has 801 tokens or more");
+        assert_int_equal(fake_encode_count, before);
+        snprintf(body, BYTES + 256, forms[i], text + 100);
+        post(paths[i], body);
+        assert_error(400, i ? "messages" : "prompt", "\"n_prompt_tokens\":801");
+        assert_int_equal(fake_encode_count, before + 1);
+    }
+    free(text);
+    free(body);
+}
+
 static void content_cannot_write_control_tokens(void **state)
 {
     (void)state;
@@ -699,6 +724,7 @@ int main(void)
         TEST(prompts_come_in_four_forms),
         TEST(what_cannot_be_served_is_refused_by_name),
         TEST(the_context_window_is_exact),
+        TEST(a_prompt_far_too_long_is_not_tokenized),
         TEST(content_cannot_write_control_tokens),
         TEST(messages_take_the_form_that_templates_expect),
         TEST(a_client_that_goes_away_is_forgotten),
