@@ -830,7 +830,7 @@ cn_node *cn_template_expression_target(cn_parser *p, bool with_namespace)
     cn_growing targets = {0};
     bool is_tuple = false;
     do {
-        if (is_tuple && (tuple_ends(p) || is_op(p, "=") || is_word(p, "in"))) break;
+        if (is_tuple && (tuple_ends(p) || is_word(p, "in"))) break;
         if (!push_below(p, node, &targets, one_target(p, with_namespace))) return NULL;
         is_tuple = is_tuple || is_op(p, ",");
     } while (skip_op(p, ","));

@@ -415,7 +415,7 @@ static cn_value filter_filesizeformat(cn_run *run, const cn_value *a, const cn_a
     if (bytes == 1) return make_text("1 Byte", 6);
     int len;
     if (bytes < base) {
-        len = snprintf(text, sizeof text, "%.0f Bytes", trunc(bytes));
+        len = snprintf(text, sizeof text, "%.0f Bytes", trunc(bytes) + 0.0);
     } else {
         size_t i = 0;
         double unit = base * base;

@@ -15,7 +15,7 @@
 typedef struct spec {
     cn_text fill;
     char align;                  // < > = ^, 0: the type's own
-    char sign;                   // + or space, 0: only minus
+    char sign;                   // + or space; - or 0: only minus
     char group;                  // , or _, 0: none
     bool alternate;
     int64_t width;
@@ -50,6 +50,12 @@ static bool emit_padded(cn_run *run, const spec *s, cn_text head, cn_text body, 
            fill(run, s, space - left - inside);
 }
 
+static bool invalid(cn_run *run, const char *sentence)
+{
+    cn_template_run_invalid(run, "%s", sentence);
+    return false;
+}
+
 static bool bad_type(cn_run *run, const spec *s, cn_value v)
 {
     cn_template_run_invalid(run, "format code '%c' cannot be used for '%s'", s->type,
@@ -62,10 +68,7 @@ static cn_text grouped(cn_run *run, cn_text digits, char separator, size_t group
 {
     size_t whole = 0, len = 0;
     if (!separator) return digits;
-    while (whole < digits.len && digits.at[whole] != '.' && digits.at[whole] != 'e' &&
-           digits.at[whole] != 'E') {
-        whole++;
-    }
+    while (whole < digits.len && !strchr(".eE%", digits.at[whole])) whole++;
     char *out = cn_template_run_take(run, digits.len * 2, 1);
     if (!out) return (cn_text){0};
     for (size_t i = 0; i < digits.len; i++) {
@@ -92,9 +95,10 @@ static bool emit_int(cn_run *run, const spec *s, int64_t value)
 {
     char head[4], digits[64];
     size_t head_len = 0;
+    const char plus = s->sign == '-' ? 0 : s->sign;
     const uint64_t magnitude = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
     const unsigned base = s->type == 'b' ? 2 : s->type == 'o' ? 8 : (s->type | 32) == 'x' ? 16 : 10;
-    if (value < 0 || s->sign) head[head_len++] = value < 0 ? '-' : s->sign;
+    if (value < 0 || plus) head[head_len++] = value < 0 ? '-' : plus;
     if (s->alternate && base != 10) {
         head[head_len++] = '0';
         head[head_len++] = s->type;
@@ -146,7 +150,7 @@ static bool emit_float(cn_run *run, const spec *s, double real)
     char *out = cn_template_run_take(run, room, 1);
     if (!out) return false;
     const bool negative = signbit(real) && !isnan(real);
-    const char head = negative ? '-' : s->sign;
+    const char head = negative ? '-' : s->sign == '-' ? 0 : s->sign;
     cn_text body = {out, write_float(fabs(real), s, out, room)};
     body = grouped(run, body, s->group, 3);
     return !run->code && emit_padded(run, s, (cn_text){&head, head != 0}, body, '>');
@@ -274,7 +278,8 @@ static bool percent_whole(cn_run *run, spec *s, cn_value v)
     int64_t whole;
     if (is_whole(v)) {
         whole = whole_of(v);
-    } else if (v.kind == CN_FLOAT && strchr("diu", s->type) && fabs(v.as.real) < 0x1p63) {
+    } else if (v.kind == CN_FLOAT && strchr("diu", s->type)) {
+        if (!(fabs(v.as.real) < 0x1p63)) return invalid(run, "an integer is beyond 64 bits");
         whole = (int64_t)v.as.real;
     } else {
         return bad_type(run, s, v);
@@ -339,9 +344,12 @@ static bool percent_item(cn_run *run, percent *p)
 {
     spec s;
     cn_value v = make_missing();
+    if (p->at < p->text.len && p->text.at[p->at] == '%') {
+        p->at++;
+        return emit(run, "%", 1);
+    }
     if (p->at < p->text.len && p->text.at[p->at] == '(' && !keyed_value(run, p, &v)) return false;
     if (!percent_spec(run, p, &s)) return false;
-    if (s.type == '%') return emit(run, "%", 1);
     if (is_missing(v) && !next_value(run, p, &v)) return false;
     return percent_value(run, &s, v);
 }
@@ -391,12 +399,6 @@ typedef struct braces {
     int64_t next;                // number of the next {}; -1 once fields are numbered by hand
     int depth;
 } braces;
-
-static bool invalid(cn_run *run, const char *sentence)
-{
-    cn_template_run_invalid(run, "%s", sentence);
-    return false;
-}
 
 static bool numbered(cn_run *run, braces *b, int64_t number, cn_value *out)
 {
@@ -498,7 +500,8 @@ static bool parse_spec(cn_run *run, cn_text text, spec *s)
     size_t at = 0;
     *s = (spec){.fill = {" ", 1}, .precision = -1};
     const size_t first = text.len ? cn_template_value_offset(text, 1) : 0;
-    if (first < text.len && strchr("<>=^", text.at[first])) {
+    const bool filled = first < text.len && strchr("<>=^", text.at[first]);
+    if (filled) {
         s->fill = (cn_text){text.at, first};
         s->align = text.at[first];
         at = first + 1;
@@ -506,16 +509,15 @@ static bool parse_spec(cn_run *run, cn_text text, spec *s)
         s->align = text.at[at++];
     }
     if (at < text.len && strchr("+- ", text.at[at])) {
-        s->sign = text.at[at] == '-' ? 0 : text.at[at];
-        at++;
+        s->sign = text.at[at++];
     }
     if (at < text.len && text.at[at] == '#') {
         s->alternate = true;
         at++;
     }
-    if (at < text.len && text.at[at] == '0' && !s->align) {
-        s->fill = (cn_text){"0", 1};
-        s->align = '=';
+    if (at < text.len && text.at[at] == '0') {
+        if (!filled) s->fill = (cn_text){"0", 1};
+        if (!s->align) s->align = '=';
         at++;
     }
     if (!read_number(run, text, &at, &s->width)) return false;
@@ -527,6 +529,23 @@ static bool parse_spec(cn_run *run, cn_text text, spec *s)
     }
     if (at < text.len) s->type = text.at[at++];
     return at == text.len || invalid(run, "invalid format specifier");
+}
+
+// What Python refuses, and the two that are not worth their code.
+static bool is_odd(cn_run *run, const spec *s, cn_value v)
+{
+    if (s->group && (s->type == 'n' || s->type == 'c')) {
+        invalid(run, "a format has a group separator where none is allowed");
+    } else if (s->type == 'c' && (s->alternate || s->sign)) {
+        invalid(run, "a format of a character has a sign or '#'");
+    } else if (s->group && s->align == '=' && text_is(s->fill, "0")) {
+        invalid(run, "a format with group separators and leading zeros is not supported");
+    } else if (s->group == ',' && s->type && strchr("boxX", s->type)) {
+        invalid(run, "a format groups such numbers with '_', not ','");
+    } else if (s->alternate && (s->type == '%' || (!s->type && v.kind == CN_FLOAT))) {
+        invalid(run, "'#' in a format of a float wants a type from e, f and g");
+    }
+    return run->code != CN_OK;
 }
 
 static bool emit_with_spec(cn_run *run, const spec *s, cn_value v)
@@ -596,7 +615,7 @@ static bool braces_field(cn_run *run, braces *b)
     }
     b->at++;
     if (!text.len) return cn_template_text_str(run, v);
-    return parse_spec(run, text, &s) && emit_with_spec(run, &s, v);
+    return parse_spec(run, text, &s) && !is_odd(run, &s, v) && emit_with_spec(run, &s, v);
 }
 
 static bool braces_all(cn_run *run, braces *b)

