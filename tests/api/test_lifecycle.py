@@ -60,6 +60,24 @@ def test_clients_that_vanish_free_their_work(base_url: str, stream: bool) -> Non
     assert stream_lines(base_url, {"prompt": "The sun", "max_tokens": 2})[-1] == "data: [DONE]"
 
 
+def test_a_large_answer_reaches_a_slow_reader(start_server) -> None:
+    url = start_server({"limits.http_output_bytes": "65536"}).url
+    host, port = url.removeprefix("http://").split(":")
+    body = json.dumps({"prompt": "word " * 1_000_000}).encode()
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        client.connect((host, int(port)))
+        client.sendall(b"POST /tokenize HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        time.sleep(1)
+        received = bytearray()
+        while piece := client.recv(65536):
+            received += piece
+    head, _, answer = bytes(received).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert len(answer) > 10_000_000          # more than the kernel keeps for a socket
+    assert json.loads(answer)["count"] >= 1_000_000
+
+
 def test_a_stop_string_frees_the_sequence(base_url: str) -> None:
     answer = httpx.post(f"{base_url}/v1/completions", timeout=60, json={
         "prompt": "The sun", "max_tokens": 1500, "ignore_eos": True, "stop": ["e", "a", " "]})
