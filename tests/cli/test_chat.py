@@ -138,13 +138,14 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(slow: str) -> None:
     shown = terminal.until(lambda text: text.count("on") >= 6)
     assert "\x1b[2J" not in shown.split("Count.")[1]         # a model cannot clear the screen
     terminal.type("\x03")
-    terminal.until(lambda text: "(stopped)" in text)
+    terminal.until(lambda text: "you> " in text.partition("(stopped)")[2])
     terminal.type("/reset\r")
-    terminal.until(lambda text: "a new conversation" in text)
+    terminal.until(lambda text: "you> " in text.partition("a new conversation")[2])
     terminal.type("Again.\r")
     terminal.until(lambda text: text.count("on") >= 6)
     assert [m["content"] for m in Slow.asked[-1]["messages"]] == ["Again."]
     terminal.type("\x03")
-    terminal.until(lambda text: "(stopped)" in text)
+    # Keys typed before the prompt is back are thrown away when the line editor takes the terminal.
+    terminal.until(lambda text: "you> " in text.partition("(stopped)")[2])
     terminal.type("\x04")
     assert terminal.end() == 0
