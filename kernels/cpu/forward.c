@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "kernels/cpu/half_int.h"
 
 /* How it works. The rows of a step are the tokens of all its sequences, one below the other; every
  * operation runs over all rows and shares its chunks among the workers. What is too small to share,
@@ -140,14 +141,6 @@ static void rotate(float *x, const float *cosine, const float *sine, uint32_t he
     }
 }
 
-static uint16_t round_bf16(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    const bool nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
-    return (uint16_t)((nan ? bits | 0x400000u : bits + 0x7FFFu + (bits >> 16 & 1)) >> 16);
-}
-
 // K lies transposed: token t of dimension d at [d][t], in bf16 with dimensions in pairs.
 static void write_kv(const cn_cpu *cpu, const float *k, const float *v, unsigned char *k_page,
                      unsigned char *v_page, uint32_t t)
@@ -156,8 +149,8 @@ static void write_kv(const cn_cpu *cpu, const float *k, const float *v, unsigned
     if (cpu->model.kv_dtype == CN_DTYPE_BF16) {
         uint16_t *k_out = (uint16_t *)k_page, *v_out = (uint16_t *)v_page + (size_t)t * dims;
         for (uint32_t d = 0; d < dims; d++) {
-            k_out[d / 2 * 2 * CN_PAGE_TOKENS + t * 2 + d % 2] = round_bf16(k[d]);
-            v_out[d] = round_bf16(v[d]);
+            k_out[d / 2 * 2 * CN_PAGE_TOKENS + t * 2 + d % 2] = half_round_bf16(k[d]);
+            v_out[d] = half_round_bf16(v[d]);
         }
     } else {
         float *k_out = (float *)k_page, *v_out = (float *)v_page + (size_t)t * dims;

@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "kernels/cpu/half_int.h"
 #include "kernels/cpu/vec_int.h"
 
 /* How it works.
@@ -185,12 +186,7 @@ static void to_bf16(const float *a, uint16_t *out, uint32_t n)
         _mm256_storeu_si256((void *)(out + i), (__m256i)half);
     }
 #else
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, a + i, sizeof bits);
-        const bool nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
-        out[i] = (uint16_t)((nan ? bits | 0x400000u : bits + 0x7FFFu + (bits >> 16 & 1)) >> 16);
-    }
+    for (uint32_t i = 0; i < n; i++) out[i] = half_round_bf16(a[i]);
 #endif
 }
 

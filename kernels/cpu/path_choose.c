@@ -3,7 +3,7 @@
 #include <string.h>
 
 /* How it works. The dot instruction on bf16 pairs has twice the rate of fused float products on AMD's
- * Zen 4 and 5 (bench/kernels --floors: 232 against 116 GFLOP/s a core), and half of it on Intel's
+ * Zen 4 (bench/kernels --floors: 232 against 116 GFLOP/s a core), and half of it on Intel's
  * server cores without AMX. So it is preferred on AMD only; both can be named. */
 
 #if defined(__x86_64__)

@@ -20,6 +20,16 @@ static bool before(float value, int32_t id, float other_value, int32_t other_id)
     return value > other_value || (value == other_value && id < other_id);
 }
 
+static void swap(float *values, int32_t *ids, uint32_t a, uint32_t b)
+{
+    const float value = values[a];
+    const int32_t id = ids[a];
+    values[a] = values[b];
+    ids[a] = ids[b];
+    values[b] = value;
+    ids[b] = id;
+}
+
 // Moves the entry at the root of a heap, whose root is the last in order, to where it belongs.
 static void sift(float *values, int32_t *ids, uint32_t count)
 {
@@ -27,27 +37,16 @@ static void sift(float *values, int32_t *ids, uint32_t count)
         if (child + 1 < count &&
             before(values[child], ids[child], values[child + 1], ids[child + 1])) child++;
         if (before(values[child], ids[child], values[at], ids[at])) return;
-        const float value = values[at];
-        const int32_t id = ids[at];
-        values[at] = values[child];
-        ids[at] = ids[child];
-        values[child] = value;
-        ids[child] = id;
+        swap(values, ids, at, child);
     }
 }
 
 static void raise(float *values, int32_t *ids, uint32_t at)
 {
-    while (at > 0) {
-        const uint32_t parent = (at - 1) / 2;
+    for (uint32_t parent; at > 0; at = parent) {
+        parent = (at - 1) / 2;
         if (!before(values[parent], ids[parent], values[at], ids[at])) return;
-        const float value = values[at];
-        const int32_t id = ids[at];
-        values[at] = values[parent];
-        ids[at] = ids[parent];
-        values[parent] = value;
-        ids[parent] = id;
-        at = parent;
+        swap(values, ids, at, parent);
     }
 }
 
@@ -68,12 +67,7 @@ static uint32_t best_of(const float *logits, uint32_t n, uint32_t want, float *v
         }
     }
     for (uint32_t left = count; left > 1; left--) {
-        const float value = values[0];
-        const int32_t id = ids[0];
-        values[0] = values[left - 1];
-        ids[0] = ids[left - 1];
-        values[left - 1] = value;
-        ids[left - 1] = id;
+        swap(values, ids, 0, left - 1);
         sift(values, ids, left - 1);
     }
     return count;

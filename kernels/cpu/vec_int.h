@@ -127,6 +127,8 @@ static inline vf vf_load_f16(const uint16_t *p)
 
 #include <math.h>
 
+#include "kernels/cpu/half_int.h"
+
 typedef struct { float v[LANES]; } vf;
 typedef struct { int32_t v[LANES]; } vi;
 
@@ -181,19 +183,6 @@ static inline vf vf_load_bf16(const uint16_t *p)
     vi bits;
     for (int i = 0; i < LANES; i++) bits.v[i] = (int32_t)((uint32_t)p[i] << 16);
     return vf_from_bits(bits);
-}
-// IEEE half to float; the subnormal ones by exact scaling (2^-24 each).
-static inline float half_to_float(uint16_t h)
-{
-    const uint32_t sign = (uint32_t)(h & 0x8000) << 16, magnitude = h & 0x7FFF;
-    uint32_t bits = magnitude >= 0x7C00 ? (magnitude << 13) | 0x7F800000u : (magnitude << 13) + 0x38000000u;
-    float value;
-    memcpy(&value, &bits, 4);
-    if (magnitude < 0x0400) value = (float)magnitude * 0x1p-24f;
-    memcpy(&bits, &value, 4);
-    bits |= sign;
-    memcpy(&value, &bits, 4);
-    return value;
 }
 static inline vf vf_load_f16(const uint16_t *p) { CN_EACH(vf, half_to_float(p[i])); }
 #undef CN_EACH

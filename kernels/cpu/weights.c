@@ -4,6 +4,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "kernels/cpu/half_int.h"
+
 /* How it works. A product reads panels of 16 outputs (path_int.h), so a matrix is re-packed once, by all
  * threads, a panel at a time. Matrices that are always multiplied by the same rows become one: q, k and
  * v one below the other; gate and up with their panels in turn, so that one tile holds both. */
@@ -20,21 +22,11 @@ typedef struct packing {
 
 static float to_float(const cn_tensor *t, uint64_t at)
 {
-    uint32_t bits;
-    float value;
     if (t->dtype == CN_DTYPE_F32) return ((const float *)t->data)[at];
     const uint16_t half = ((const uint16_t *)t->data)[at];
-    if (t->dtype == CN_DTYPE_BF16) {
-        bits = (uint32_t)half << 16;
-    } else {
-        const uint32_t magnitude = half & 0x7FFF;
-        bits = magnitude >= 0x7C00 ? (magnitude << 13) | 0x7F800000u : (magnitude << 13) + 0x38000000u;
-        if (magnitude < 0x0400) {
-            value = (float)magnitude * 0x1p-24f;
-            memcpy(&bits, &value, sizeof bits);
-        }
-        bits |= (uint32_t)(half & 0x8000) << 16;
-    }
+    if (t->dtype == CN_DTYPE_F16) return half_to_float(half);
+    const uint32_t bits = (uint32_t)half << 16;
+    float value;
     memcpy(&value, &bits, sizeof value);
     return value;
 }
