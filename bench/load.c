@@ -42,7 +42,8 @@ typedef struct client {
     uint32_t line_len;
     uint32_t frames;
     uint64_t start_ns, first_ns, last_ns;
-    bool complete;
+    bool complete, answered;     // its end, its first byte has come
+    bool fresh;                  // the connection was opened for this request
 } client;
 
 struct load {
@@ -120,6 +121,34 @@ static void write_prompt(load *l, cn_buf *body)
     }
 }
 
+static void drop_connection(client *c)
+{
+    close(c->fd);
+    c->fd = -1;
+}
+
+/* Sends what is in c->request. A server may have closed the connection after its last answer, which
+ * shows when this one is written or read: then a fresh one is tried, once (RFC 9112, 9.3.1). */
+static void send_request(client *c)
+{
+    http_parser_init(&c->parser, HTTP_RESPONSE);
+    c->parser.data = c;
+    c->frames = c->line_len = 0;
+    c->complete = c->answered = false;
+    c->fresh = c->fd < 0;
+    if (c->fresh) open_connection(c);
+    for (size_t sent = 0; sent < c->request.len;) {
+        const ssize_t n = send(c->fd, c->request.data + sent, c->request.len - sent, MSG_NOSIGNAL);
+        if (n <= 0 && c->fresh) die("send");
+        if (n <= 0) {
+            drop_connection(c);
+            send_request(c);
+            return;
+        }
+        sent += (size_t)n;
+    }
+}
+
 static void begin(client *c)
 {
     load *l = c->load;
@@ -138,24 +167,9 @@ static void begin(client *c)
                       body.len);
     cn_buf_add(&c->request, body.data, body.len);
     cn_buf_close(&body);
-    http_parser_init(&c->parser, HTTP_RESPONSE);
-    c->parser.data = c;
-    c->frames = c->line_len = 0;
-    c->complete = false;
     c->start_ns = c->first_ns = cn_clock_now_ns(&l->clock);
     l->begun++;
-    if (c->fd < 0) open_connection(c);
-    for (size_t sent = 0; sent < c->request.len;) {
-        const ssize_t n = send(c->fd, c->request.data + sent, c->request.len - sent, MSG_NOSIGNAL);
-        if (n <= 0) die("send");
-        sent += (size_t)n;
-    }
-}
-
-static void drop_connection(client *c)
-{
-    close(c->fd);
-    c->fd = -1;
+    send_request(c);
 }
 
 static void finish(client *c)
@@ -179,7 +193,13 @@ static void receive(client *c)
 {
     char data[65536];
     const ssize_t n = recv(c->fd, data, sizeof data, 0);
+    if (n <= 0 && !c->answered && !c->complete && !c->fresh) {
+        drop_connection(c);
+        send_request(c);
+        return;
+    }
     if (n < 0) die("recv");
+    c->answered = true;
     http_parser_execute(&c->parser, &parser_settings, data, (size_t)n);
     if (n == 0 || HTTP_PARSER_ERRNO(&c->parser) != HPE_OK) {
         if (c->complete || c->load->done == c->load->s.requests) drop_connection(c);
