@@ -39,6 +39,11 @@
     X(E_DRAINING,       503, "server_error",           "server_draining",          "the server is shutting down") \
     X(E_PAGES,          503, "server_error",           "out_of_pages",             "no KV page is free") \
     X(E_AGAIN,          503, "server_error",           "try_again",                "a bounded ring is full just now") \
+    X(E_CONFLICT,       400, "invalid_request_error",  "conversation_locked",      "a conversation that somebody else is changing") \
+    X(E_EXISTS,         409, "invalid_request_error",  "idempotency_key_reused",   "an object that is there already and differs") \
+    X(E_CORRUPT,        500, "server_error",           "state_corrupt",            "a stored record that is not whole") \
+    X(E_STORE,          503, "server_error",           "state_unavailable",        "the store of turns does not answer in time") \
+    X(E_STORE_FULL,     503, "server_error",           "state_full",               "the store of turns takes no more") \
     X(E_VERSION,        505, "invalid_request_error",  "http_version",             "an HTTP version other than 1.0 and 1.1")
 
 typedef enum cn_code {

@@ -1,0 +1,141 @@
+/* state/session.h: turns and conversations, as those who serve them see it.
+ * A turn is one request and its answer, immutable, and names its parent. A conversation is a mutable
+ * head that points to a turn. This file knows records, keys, chains of turns and compare-and-set; the
+ * bytes are the store's business (state/store.h), and what an item means is the API's.
+ *
+ * Everything is asynchronous: a call fills a cn_session_call, which comes back by `done` from poll.
+ * A call never waits longer than its deadline, and never reports success that was not acknowledged.
+ *
+ * Tenants: every key contains the tenant, so an id of another tenant is an id that does not exist.
+ *
+ * Threads: one, the api thread (or a command's main thread).
+ * Memory:  decoded turns and conversations live in the arena given to the call; the calls in flight
+ *          are bounded by call_max. An idle conversation costs nothing. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/random.h"
+#include "state/page_key.h"
+#include "state/store.h"
+
+enum {
+    CN_SESSION_ID_BYTES = 56,            // text with its 0: "resp_" or "conv_" and 48 hex digits
+    CN_SESSION_TENANT_BYTES = 32
+};
+
+typedef struct cn_session_id { char text[CN_SESSION_ID_BYTES]; } cn_session_id;
+
+typedef struct cn_bytes {
+    const char *data;
+    uint32_t len;
+} cn_bytes;
+
+/* One turn. Items and settings are JSON as the API wrote them: a turn of a newer API stays readable.
+ * `prompt_text` is what the chat template made of the whole history, cut to what follows the parent's
+ * text; `tokens` likewise. Text and tokens of a chain, one after another, are those of the history,
+ * so a next turn whose rendered text begins with the chain's text takes the chain's tokens. */
+typedef struct cn_turn {
+    cn_session_id id;
+    cn_session_id parent;                // "" at a root
+    cn_session_id conversation;          // "" where the turn belongs to none
+    uint64_t created_s, completed_s;     // wall clock
+    cn_bytes response;                   // JSON object, without `output`
+    cn_bytes *input;                     // JSON items of the request, in order
+    uint32_t input_count;
+    cn_bytes *output;                    // JSON items of the answer
+    uint32_t output_count;
+    cn_bytes text;                       // rendered, of this turn alone: prompt suffix and answer
+    const int32_t *tokens;               // of `text`; sampled ones as they were sampled
+    uint32_t token_count;
+    uint32_t output_token_count;         // the last ones of `tokens`, which were sampled
+    bool resets_text;                    // text and tokens stand for the whole history, because the
+                                         // template changed what came before; the chain's begin here
+    cn_bytes settings;                   // JSON of what sampling needs to be repeated (cairn prove)
+    uint8_t request_digest[CN_KEY_BYTES];        // of the request body, for Idempotency-Key
+    bool deleted;                        // DELETE of a response: a head stays whole, the turn is unfit
+} cn_turn;
+
+typedef struct cn_conversation {
+    cn_session_id id;
+    cn_session_id head;                  // "" while empty
+    uint64_t revision;                   // 1, 2, 3, ...
+    uint64_t created_s;
+    cn_bytes metadata;                   // JSON object
+    cn_bytes deleted_items;              // JSON list of item ids that are not shown any more
+    bool deleted;
+} cn_conversation;
+
+typedef enum cn_session_kind {
+    CN_SESSION_TURN,             // turn `id` → turn
+    CN_SESSION_HISTORY,          // turn `id`, or the head of conversation `id` → chain, oldest first
+                                 // (and the conversation)
+    CN_SESSION_COMMIT,           // `turn`, then the head of `conversation` if there is one
+    CN_SESSION_TURN_DELETE,      // turn `id` becomes unfit as a parent
+    CN_SESSION_CONVERSATION,     // conversation `id` → conversation
+    CN_SESSION_CREATE,           // `conversation`, whose id and revision are filled in
+    CN_SESSION_UPDATE,           // metadata, deleted items, or deleted of `conversation`, by revision
+    CN_SESSION_FORK,             // conversation `id` at turn `at` ("": its head) → new conversation
+    CN_SESSION_LIST              // conversations of the tenant from `cursor` on → list
+} cn_session_kind;
+
+typedef struct cn_session_call cn_session_call;
+
+struct cn_session_call {
+    cn_session_kind kind;
+    uint8_t tenant[CN_SESSION_TENANT_BYTES];
+    cn_session_id id, at;
+    cn_arena *arena;                     // where results go; borrowed until done
+    uint64_t deadline_ns;
+    cn_turn turn;                        // in: COMMIT; out: TURN
+    cn_conversation conversation;        // in: COMMIT (as HISTORY gave it; id "" for none), UPDATE, CREATE
+                                         // out: HISTORY of a conversation, CONVERSATION, CREATE,
+                                         // UPDATE, FORK, and COMMIT (with the new head)
+    const cn_turn *chain;                // out: HISTORY
+    uint32_t chain_count;
+    const cn_conversation *list;         // out: LIST
+    uint32_t list_count;
+    uint64_t cursor;                     // in and out: LIST
+    /* CN_OK; CN_E_NOT_FOUND (err names which id); CN_E_CONFLICT (COMMIT, UPDATE: somebody else moved
+     * the head; nothing of it is visible); CN_E_EXISTS (COMMIT: a turn with this id and another
+     * request is there; with the same request it is CN_OK and `turn` is the stored one);
+     * CN_E_STORE (not reached in time: unknown); CN_E_STORE_FULL; CN_E_CORRUPT (names the id). */
+    cn_err err;
+    void (*done)(cn_session_call *call); // from poll, on the api thread
+    void *user;
+    void *session_state;                 // session's own while the call is in flight
+};
+
+typedef struct cn_session cn_session;
+
+typedef struct cn_session_options {
+    cn_store_port *store;                // borrowed; attached by the caller
+    cn_clock clock;
+    cn_random random;
+    uint64_t life_ms;                    // of turns and conversations since their last use; 0: for ever
+    uint32_t record_bytes_max;
+    uint32_t chain_max;                  // turns of one history
+    uint32_t call_max;                   // in flight
+} cn_session_options;
+
+cn_code cn_session_open(const cn_session_options *options, cn_session **out, cn_err *err);
+/* Every call must be done. */
+void cn_session_close(cn_session *session);
+
+/* Starts a call, which must stay in place until done. Errors: CN_E_QUEUE (call_max; not started). */
+cn_code cn_session_start(cn_session *session, cn_session_call *call);
+/* One round: completions in, `done` called. Never blocks; false if there was nothing to do. */
+bool cn_session_poll(cn_session *session);
+
+/* A new id that cannot be guessed; `prefix` is "resp_" or "conv_". */
+cn_session_id cn_session_id_new(const cn_session *session, const char *prefix);
+/* The id of the turn that an Idempotency-Key names: the same for the same tenant and key, and not to
+ * be guessed without the tenant. */
+cn_session_id cn_session_id_for_key(const uint8_t tenant[CN_SESSION_TENANT_BYTES], const char *key);
+/* False if the text cannot be an id with this prefix. */
+bool cn_session_id_parse(const char *text, const char *prefix, cn_session_id *out);
