@@ -22,6 +22,7 @@
 #include "dataplane/http.h"
 #include "kernels/cpu/cpu.h"
 #include "model/checkpoint.h"
+#include "model/fingerprint.h"
 #include "model/template.h"
 #include "model/tokenizer.h"
 #include "scheduler/engine.h"
@@ -60,6 +61,7 @@ struct serve {
     cn_tokenizer *tokenizer;
     cn_template *chat_template;
     cn_backend *backend;
+    uint8_t model[CN_FINGERPRINT_BYTES];
     cn_engine *engine;
     cn_http *http;
     cn_api *api;
@@ -135,6 +137,7 @@ static cn_code open_backend(serve *s, cn_err *err)
     };
     cn_code code = cn_cpu_ops.open(&options, &s->backend, err);
     if (code != CN_OK) return code;
+    cn_fingerprint_model(cn_checkpoint_spec(s->checkpoint), s->model);
     code = s->backend->ops->model_load(s->backend, cn_checkpoint_spec(s->checkpoint), show_progress,
                                        s, err);
     cn_checkpoint_drop_weights(s->checkpoint);
@@ -175,7 +178,7 @@ static cn_code open_engine(serve *s, cn_err *err)
     const cn_config_settings *c = s->settings;
     cn_kv_info kv;
     s->backend->ops->kv_info(s->backend, &kv);
-    const cn_engine_options options = {
+    cn_engine_options options = {
         .backend = s->backend,
         .page_count = page_count(s, &kv),
         .slot_count = (uint32_t)c->sequences,
@@ -190,6 +193,7 @@ static cn_code open_engine(serve *s, cn_err *err)
         .metrics = s->metrics,
         .wake = &s->scheduler.wake,
     };
+    memcpy(options.model, s->model, sizeof options.model);
     const cn_code code = cn_engine_open(&options, &s->engine, err);
     if (code == CN_OK) cn_engine_port_attach(cn_engine_port_at(s->engine, 0), &s->front.wake);
     return code;

@@ -26,6 +26,7 @@ enum {
     CN_TOP_LOGPROBS_MAX = 20,
     CN_BIAS_MAX = 4096,          // entries of logit_bias of one sequence
     CN_BAN_MAX = 1088,           // banned tokens of one sequence
+    CN_FINGERPRINT_BYTES = 16,   // of a model (model/fingerprint.h)
     CN_TOKEN_LAST = -1           // in a step: the token that this slot sampled last, maybe in flight
 };
 

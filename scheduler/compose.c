@@ -118,7 +118,7 @@ static void copy_partial_page(cn_engine *e, cn_sequence *s)
 static void find_cached(cn_engine *e, cn_sequence *s)
 {
     const cn_generation *g = s->generation;
-    const cn_page_key root = cn_page_key_root(&e->kv, g->salt);
+    const cn_page_key root = cn_page_key_root(&e->kv, e->options.model, g->salt);
     const bool reports = g->prompt_logprobs && s->choice == 0 && s->reported_count < g->prompt_count;
     if (reports) s->chain = root;        // every row must be computed to have its logits
     else cn_sequence_find_prefix(s, e->pool, &root);

@@ -35,6 +35,7 @@ typedef struct cn_engine_options {
     uint32_t choices_max;        // of one generation
     uint32_t port_count;
     uint64_t index_seed;         // from cn_random: perturbs the prefix index
+    uint8_t model[CN_FINGERPRINT_BYTES];     // which weights these are: in the key of every page
     cn_clock clock;
     cn_metrics *metrics;         // borrowed
     cn_wake *wake;               // the engine thread's; also given to the backend

@@ -7,13 +7,16 @@
 
 static_assert(CN_KEY_BYTES == crypto_generichash_BYTES, "BLAKE2b-256");
 
-cn_page_key cn_page_key_root(const cn_kv_info *kv, const uint8_t salt[CN_KEY_BYTES])
+cn_page_key cn_page_key_root(const cn_kv_info *kv, const uint8_t model[CN_FINGERPRINT_BYTES],
+                             const uint8_t salt[CN_KEY_BYTES])
 {
     cn_page_key root;
     crypto_generichash_state hash;
     crypto_generichash_init(&hash, NULL, 0, CN_KEY_BYTES);
     crypto_generichash_update(&hash, (const uint8_t *)kv->numerics, sizeof kv->numerics);
     crypto_generichash_update(&hash, (const uint8_t *)&kv->layout_version, sizeof kv->layout_version);
+    crypto_generichash_update(&hash, (const uint8_t *)&kv->page_bytes, sizeof kv->page_bytes);
+    crypto_generichash_update(&hash, model, CN_FINGERPRINT_BYTES);
     crypto_generichash_update(&hash, salt, CN_KEY_BYTES);
     crypto_generichash_final(&hash, root.bytes, CN_KEY_BYTES);
     return root;

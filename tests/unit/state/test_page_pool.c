@@ -94,24 +94,32 @@ static void keys_differ_in_every_part(void **state)
 {
     (void)state;
     cn_kv_info kv = {.layout_version = 1, .numerics = "cpu avx2 1"};
-    uint8_t salt[CN_KEY_BYTES] = {0};
+    uint8_t model[CN_FINGERPRINT_BYTES] = {0}, salt[CN_KEY_BYTES] = {0};
     int32_t tokens[CN_PAGE_TOKENS] = {1, 2, 3};
-    const cn_page_key root = cn_page_key_root(&kv, salt), page = cn_page_key_next(&root, tokens);
+    const cn_page_key root = cn_page_key_root(&kv, model, salt), page = cn_page_key_next(&root, tokens);
     cn_page_key other = cn_page_key_next(&page, tokens);
     assert_memory_not_equal(&page, &other, sizeof page);
     tokens[15] = 1;
     other = cn_page_key_next(&root, tokens);
     assert_memory_not_equal(&page, &other, sizeof page);
     salt[31] = 1;
-    other = cn_page_key_root(&kv, salt);
+    other = cn_page_key_root(&kv, model, salt);
     assert_memory_not_equal(&root, &other, sizeof root);
     salt[31] = 0;
     kv.layout_version = 2;
-    other = cn_page_key_root(&kv, salt);
+    other = cn_page_key_root(&kv, model, salt);
     assert_memory_not_equal(&root, &other, sizeof root);
     kv.layout_version = 1;
     kv.numerics[9] = '2';
-    other = cn_page_key_root(&kv, salt);
+    other = cn_page_key_root(&kv, model, salt);
+    assert_memory_not_equal(&root, &other, sizeof root);
+    kv.numerics[9] = '1';
+    kv.page_bytes = 1;
+    other = cn_page_key_root(&kv, model, salt);
+    assert_memory_not_equal(&root, &other, sizeof root);
+    kv.page_bytes = 0;
+    model[15] = 1;
+    other = cn_page_key_root(&kv, model, salt);
     assert_memory_not_equal(&root, &other, sizeof root);
 }
 
