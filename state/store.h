@@ -9,7 +9,9 @@
  * Every operation is safe to repeat, and the store repeats by itself what a broken connection left
  * open, until the deadline: PUT_NEW of the value that is there already, and SWAP to a value that is
  * there already, have succeeded. So no answer is ever a guess: CN_OK means acknowledged at the
- * configured durability, CN_E_STORE means that nobody knows and the caller may try again.
+ * configured durability, CN_E_STORE means that nobody knows and the caller may try again. What is
+ * unknown may still happen a little later: a swap by itself cannot undo what came between, a DELETE
+ * can, so keys that were deleted are not used again.
  *
  * Threads: open, poll and close on the store's thread. A port belongs to one other thread.
  * Memory:  connections and rings allocated in open; bytes that an operation points to belong to its
@@ -33,7 +35,8 @@ typedef enum cn_store_kind {
     CN_STORE_SCAN,               // keys that begin with `key`: reply = keys, each ended by '\n';
                                  // `cursor` goes on (0 begins, 0 again: that was all). Keys may repeat
     CN_STORE_PAGE_PUT,           // page_bytes at `page`
-    CN_STORE_PAGE_GET            // into page_bytes at `page`; CN_E_NOT_FOUND if it is not there whole
+    CN_STORE_PAGE_GET            // into page_bytes at `page`; CN_E_NOT_FOUND if it is not there whole;
+                                 // `page` is undefined unless CN_OK
 } cn_store_kind;
 
 enum { CN_STORE_KEY_BYTES_MAX = 192 };
@@ -50,11 +53,12 @@ struct cn_store_op {
     uint64_t life_ms;                    // PUT_NEW, SWAP: how long the value is kept; 0: for ever
     uint64_t deadline_ns;                // of the store's clock; late is CN_E_STORE
     uint64_t cursor;
-    cn_store_op *then;                   // NULL, or sent right behind this one on its connection and
-                                         // carried out after it; completed after it, on its own. If
-                                         // this one fails, so does `then`, not carried out or unknown
+    cn_store_op *then;                   // NULL, or sent right behind this one and carried out after
+                                         // it, if it succeeded; completed after it, on its own. If
+                                         // this one fails, `then` does with the same code: not carried
+                                         // out, or unknown where the code is CN_E_STORE
     cn_code code;                        // result
-    cn_buf reply;
+    cn_buf reply;                        // cleared by the store; CN_E_LIMIT: above its bytes_max
     void *user;                          // the submitter's own
 };
 
@@ -83,7 +87,9 @@ typedef struct cn_store_ops {
     void (*state)(const cn_store *store, cn_store_state *out);       // [any]
 } cn_store_ops;
 
-/* Every implementation begins with this; open differs and is in the implementation's header. */
+/* Every implementation begins with this; open differs and is in the implementation's header.
+ * Results beside those above: CN_E_STORE_FULL (a write), CN_E_CORRUPT (something that is no value of
+ * ours is under the key), CN_E_STORE. */
 struct cn_store {
     const cn_store_ops *ops;
     cn_store_port *ports;
