@@ -25,7 +25,8 @@ CALLS = [
     (r"clock_gettime|gettimeofday|\btime\s*\(\s*NULL", {"base/clock.c"}, "cn_clock (base/clock.h)"),
     (r"\bgetrandom|\brand\s*\(|\brandom\s*\(\s*\)", {"base/random.c"}, "cn_random (base/random.h)"),
     (r"\bsocket\s*\(|\bepoll_\w+\s*\(|\baccept4?\s*\(",
-     {"dataplane/transport_kernel.c", "appliance/http_client.c"}, "cn_transport (dataplane/transport.h)"),
+     {"dataplane/transport_kernel.c", "dataplane/nic_dpdk.c", "appliance/http_client.c"},
+     "cn_transport (dataplane/transport.h)"),
     (r"\b(strcpy|strcat|sprintf|vsprintf|gets|strtok)\s*\(", set(), "snprintf or cn_buf (base/buf.h)"),
     (r"\b(usleep|nanosleep|sleep)\s*\(", set(), "cn_wake_wait (base/wake.h)"),
 ]
