@@ -211,46 +211,55 @@ static void rms_norm(const float *x, const float *w, float *y, uint32_t n, float
 
 // ---- attention
 
-// Scores of up to 8 queries against the 16 tokens of a page.
-INLINE void score_some(cn_dtype dtype, int count, const cn_attention *t, uint32_t query,
-                       const unsigned char *k, float *scores)
+/* Scores of `count` queries against `page_count` pages of K, together at most 8 vectors: enough chains
+ * of additions, and enough lines on their way from memory, to keep both busy. */
+INLINE void score_some(cn_dtype dtype, int count, int page_count, const cn_attention *t, uint32_t query,
+                       const unsigned char *const *k, float *scores)
 {
-    vf acc[8];
+    vf acc[8][4];
     const float *q[8];
     UNROLL for (int i = 0; i < count; i++) {
-        acc[i] = vf_set(0.0f);
         q[i] = t->q + t->q_offsets[query + (uint32_t)i];
+        UNROLL for (int j = 0; j < page_count; j++) acc[i][j] = vf_set(0.0f);
     }
     for (uint32_t d = 0; d < t->head_dim; d += 2) {
-        vf first, second;
-        if (dtype == CN_DTYPE_BF16) {
-            vf_load_bf16_pairs((const uint16_t *)k + (size_t)d * CN_PAGE_TOKENS, &first, &second);
-        } else {
-            first = vf_load((const float *)k + (size_t)d * CN_PAGE_TOKENS);
-            second = vf_load((const float *)k + (size_t)(d + 1) * CN_PAGE_TOKENS);
-        }
-        UNROLL for (int i = 0; i < count; i++) {
-            acc[i] = vf_fma(second, vf_set(q[i][d + 1]), vf_fma(first, vf_set(q[i][d]), acc[i]));
+        UNROLL for (int j = 0; j < page_count; j++) {
+            const size_t at = (size_t)d * CN_PAGE_TOKENS;
+            vf first, second;
+            if (dtype == CN_DTYPE_BF16) {
+                vf_load_bf16_pairs((const uint16_t *)k[j] + at, &first, &second);
+            } else {
+                first = vf_load((const float *)k[j] + at);
+                second = vf_load((const float *)k[j] + at + CN_PAGE_TOKENS);
+            }
+            UNROLL for (int i = 0; i < count; i++) {
+                acc[i][j] = vf_fma(second, vf_set(q[i][d + 1]), vf_fma(first, vf_set(q[i][d]), acc[i][j]));
+            }
         }
     }
-    UNROLL for (int i = 0; i < count; i++) vf_store(scores + (size_t)i * CN_SPLIT_TOKENS, acc[i]);
+    UNROLL for (int i = 0; i < count; i++) {
+        UNROLL for (int j = 0; j < page_count; j++) {
+            vf_store(scores + (size_t)i * CN_SPLIT_TOKENS + (size_t)j * CN_PAGE_TOKENS, acc[i][j]);
+        }
+    }
 }
 
-INLINE void score_page(cn_dtype dtype, const cn_attention *t, uint32_t query, const unsigned char *k,
-                       float *scores)
+// All queries from `query` on against `page_count` pages, which is 1 or 4.
+INLINE void score_pages(cn_dtype dtype, int page_count, const cn_attention *t, uint32_t query,
+                        const unsigned char *const *k, float *scores)
 {
     uint32_t at = query;
-    for (; at + 8 <= t->query_count; at += 8) {
-        score_some(dtype, 8, t, at, k, scores + (size_t)at * CN_SPLIT_TOKENS);
+    for (; page_count == 1 && at + 8 <= t->query_count; at += 8) {
+        score_some(dtype, 8, 1, t, at, k, scores + (size_t)at * CN_SPLIT_TOKENS);
     }
-    for (; at + 4 <= t->query_count; at += 4) {
-        score_some(dtype, 4, t, at, k, scores + (size_t)at * CN_SPLIT_TOKENS);
+    for (; page_count == 1 && at + 4 <= t->query_count; at += 4) {
+        score_some(dtype, 4, 1, t, at, k, scores + (size_t)at * CN_SPLIT_TOKENS);
     }
     for (; at + 2 <= t->query_count; at += 2) {
-        score_some(dtype, 2, t, at, k, scores + (size_t)at * CN_SPLIT_TOKENS);
+        score_some(dtype, 2, page_count, t, at, k, scores + (size_t)at * CN_SPLIT_TOKENS);
     }
     for (; at < t->query_count; at++) {
-        score_some(dtype, 1, t, at, k, scores + (size_t)at * CN_SPLIT_TOKENS);
+        score_some(dtype, 1, page_count, t, at, k, scores + (size_t)at * CN_SPLIT_TOKENS);
     }
 }
 
@@ -381,25 +390,41 @@ INLINE void weigh_page(cn_dtype dtype, const cn_attention *t, work *w, uint32_t 
     }
 }
 
+INLINE void prefetch(const unsigned char *from, size_t bytes)
+{
+    for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(from + at);
+}
+
 /* One split for all queries that see some of it. Queries are in the order of their positions, so these
  * are the last ones, from `first` on. */
 INLINE void visit_split(cn_dtype dtype, const cn_attention *t, work *w, uint32_t split, uint32_t first)
 {
     const uint32_t begin = split * CN_SPLIT_TOKENS;
     const uint32_t most = valid_tokens(t->positions[t->query_count - 1], begin);
-    const cn_page_id *table = t->table + begin / CN_PAGE_TOKENS;
-    for (uint32_t at = 0; at < most; at += CN_PAGE_TOKENS) {
-        const unsigned char *page = t->pages + table[at / CN_PAGE_TOKENS].v * t->page_bytes;
-        score_page(dtype, t, first, page + t->k_offset, w->scores + at);
+    const size_t v_bytes = (size_t)CN_PAGE_TOKENS * t->head_dim * (dtype == CN_DTYPE_BF16 ? 2 : 4);
+    const unsigned char *pages[CN_SPLIT_TOKENS / CN_PAGE_TOKENS], *k[CN_SPLIT_TOKENS / CN_PAGE_TOKENS];
+    const uint32_t page_count = (most + CN_PAGE_TOKENS - 1) / CN_PAGE_TOKENS;
+    for (uint32_t i = 0; i < page_count; i++) {
+        pages[i] = t->pages + t->table[begin / CN_PAGE_TOKENS + i].v * t->page_bytes;
+        k[i] = pages[i] + t->k_offset;
+    }
+    uint32_t done = 0;
+    // A few queries, as when decoding, take several pages at a time.
+    for (; t->query_count - first < 4 && done + 4 <= page_count; done += 4) {
+        score_pages(dtype, 4, t, first, k + done, w->scores + (size_t)done * CN_PAGE_TOKENS);
+    }
+    for (; done < page_count; done++) {
+        score_pages(dtype, 1, t, first, k + done, w->scores + (size_t)done * CN_PAGE_TOKENS);
     }
     for (uint32_t query = first; query < t->query_count; query++) {
         soften(w, query, valid_tokens(t->positions[query], begin));
         memset(w->acc + query * w->pad, 0, w->pad * sizeof(float));
     }
-    for (uint32_t at = 0; at < most; at += CN_PAGE_TOKENS) {
-        const unsigned char *page = t->pages + table[at / CN_PAGE_TOKENS].v * t->page_bytes;
+    for (uint32_t i = 0; i < page_count; i++) {
+        const uint32_t at = i * CN_PAGE_TOKENS;
         const uint32_t tokens = most - at < CN_PAGE_TOKENS ? most - at : CN_PAGE_TOKENS;
-        weigh_page(dtype, t, w, first, tokens, page + t->v_offset, at);
+        if (i + 1 < page_count) prefetch(pages[i + 1] + t->v_offset, v_bytes);
+        weigh_page(dtype, t, w, first, tokens, pages[i] + t->v_offset, at);
     }
 }
 
