@@ -41,7 +41,17 @@
     X(pages,                gauge,   "cairn_pages",                        "state=\"all\"",   "KV pages of the device, by state.") \
     X(pages_held,           gauge,   "cairn_pages",                        "state=\"held\"",  "KV pages of the device, by state.") \
     X(pages_idle,           gauge,   "cairn_pages",                        "state=\"idle\"",  "KV pages of the device, by state.") \
-    X(page_evictions,       counter, "cairn_page_evictions_total",         "",                "Idle pages that lost their content.")
+    X(page_evictions,       counter, "cairn_page_evictions_total",         "",                "Idle pages that lost their content.") \
+    X(store_log_up,         gauge,   "cairn_store_up",                     "role=\"log\"",    "Whether the servers of this role answer.") \
+    X(store_pages_up,       gauge,   "cairn_store_up",                     "role=\"pages\"",  "Whether the servers of this role answer.") \
+    X(store_reconnects,     counter, "cairn_store_reconnects_total",       "",                "Connections to Redis that broke.") \
+    X(store_failed,         counter, "cairn_store_failed_total",           "",                "Operations on the log that were not done in time.") \
+    X(store_full,           counter, "cairn_store_full_total",             "",                "Writes that the log refused because it is full.") \
+    X(store_pages_written,  counter, "cairn_store_pages_total",            "result=\"written\"", "KV pages sent to Redis or asked of it.") \
+    X(store_pages_read,     counter, "cairn_store_pages_total",            "result=\"read\"", "KV pages sent to Redis or asked of it.") \
+    X(store_pages_absent,   counter, "cairn_store_pages_total",            "result=\"absent\"", "KV pages sent to Redis or asked of it.") \
+    X(store_pages_corrupt,  counter, "cairn_store_pages_total",            "result=\"corrupt\"", "KV pages sent to Redis or asked of it.") \
+    X(store_pages_failed,   counter, "cairn_store_pages_total",            "result=\"failed\"", "KV pages sent to Redis or asked of it.")
 
 /*  id              name                                   writer    help (values are nanoseconds) */
 #define CN_HISTOGRAMS(X)                                                                           \
@@ -49,7 +59,8 @@
     X(inter_token_ns,   "cairn_inter_token_seconds",            "engine", "Between two tokens of a sequence.") \
     X(queue_ns,         "cairn_queue_seconds",                  "engine", "From submission to the first place in the batch.") \
     X(step_ns,          "cairn_step_seconds",                   "engine", "Device time of one step.") \
-    X(request_ns,       "cairn_request_seconds",                "api",    "From the whole request to its last byte.")
+    X(request_ns,       "cairn_request_seconds",                "api",    "From the whole request to its last byte.") \
+    X(store_write_ns,   "cairn_store_write_seconds",            "state",  "From submission of a write to its durable acknowledgement.")
 
 typedef struct cn_metrics {
     // Relaxed: each is a figure of its own and orders nothing.
