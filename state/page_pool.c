@@ -12,7 +12,8 @@
  *
  * Idle pages wait in the order in which they became idle, so evicting needs no clock. A sequence puts
  * its pages back from the last to the first, so the tail of a conversation goes before its head: a
- * page is useless without the ones before it.
+ * page is useless without the ones before it. Of free pages the one that was used last is taken first:
+ * it may still be in the processor's caches, and pages that never were used have no memory behind them.
  * Invariant (check): free + filling + shared + idle == page_count, and the index holds exactly the
  * shared and idle pages. */
 
@@ -80,7 +81,7 @@ cn_code cn_page_pool_open(uint32_t page_count, uint64_t seed, cn_page_pool **out
         return CN_E_MEMORY;
     }
     for (int i = 0; i < PLACE_COUNT; i++) pool->lists[i] = (list){NONE, NONE};
-    for (uint32_t at = 0; at < page_count; at++) list_push(pool, &pool->lists[FREE], at);
+    for (uint32_t at = page_count; at > 0; at--) list_push(pool, &pool->lists[FREE], at - 1);
     pool->counts[FREE] = page_count;
     *out = pool;
     return CN_OK;
@@ -96,7 +97,7 @@ void cn_page_pool_close(cn_page_pool *pool)
 
 cn_code cn_page_pool_take(cn_page_pool *pool, cn_page_id *out)
 {
-    uint32_t at = pool->lists[FREE].oldest;
+    uint32_t at = pool->lists[FREE].newest;
     if (at == NONE) {
         // A page that nobody remembers goes before one that a later turn may still find.
         at = pool->lists[IDLE].oldest;
