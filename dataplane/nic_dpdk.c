@@ -242,9 +242,9 @@ static cn_code eal_start(const cn_nic_dpdk_options *o, uint32_t memory_mb, cn_er
 
 // ---- the device
 
-static bool is_driver(const char *device, const char *driver)
+static bool is_af_packet(const char *device)
 {
-    return strncmp(device, driver, strlen(driver)) == 0;
+    return strncmp(device, "net_af_packet", 13) == 0 || strncmp(device, "eth_af_packet", 13) == 0;
 }
 
 // Value of `key=` among the arguments of a device; "" if it is not there or too long.
@@ -265,8 +265,7 @@ static bool complete_device(const port *p, const char *device, char *out, size_t
 {
     char given[32];
     size_t len = (size_t)snprintf(out, out_bytes, "%s", device);
-    if (!is_driver(device, "net_af_packet") && !is_driver(device, "eth_af_packet"))
-        return len < out_bytes;
+    if (!is_af_packet(device)) return len < out_bytes;
     const struct { const char *key; uint32_t value; } defaults[] = {
         {"qpairs", p->queue_count},
         {"blocksz", p->room_bytes * PACKET_FRAMES_PER_BLOCK},
@@ -369,7 +368,7 @@ static cn_code configure(port *p, const char *device, const struct rte_eth_dev_i
 {
     const uint64_t wanted_tx = RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
     struct rte_eth_conf conf = {0};
-    conf.rxmode.mtu = p->mtu;
+    conf.rxmode.mtu = p->interface_index ? RTE_ETHER_MTU : p->mtu;
     conf.rxmode.offloads = RTE_ETH_RX_OFFLOAD_CHECKSUM & info->rx_offload_capa;
     conf.txmode.offloads = wanted_tx & info->tx_offload_capa;
     conf.intr_conf.rxq = interrupts;
@@ -415,31 +414,49 @@ static cn_code open_queues(port *p, const char *device, cn_err *err)
                       device, rte_strerror(-rc), said());
 }
 
+/* DPDK's af_packet believes that no frame is longer than 1514 bytes. Its rings are not so limited, and
+ * the interface is told the MTU by us. */
+static int set_interface_mtu(const port *p)
+{
+    struct ifreq request = {0};
+    memcpy(request.ifr_name, p->interface, sizeof request.ifr_name);
+    request.ifr_mtu = p->mtu;
+    return ioctl(p->queues[0].socket_fd, SIOCSIFMTU, &request) == 0 ? 0 : -errno;
+}
+
 static cn_code set_mtu(const port *p, const char *device, cn_err *err)
 {
     uint16_t now = 0;
-    if (rte_eth_dev_get_mtu(p->id, &now) == 0 && now == p->mtu && !p->interface[0]) return CN_OK;
-    const int rc = rte_eth_dev_set_mtu(p->id, p->mtu);
+    int rc = 0;
+    if (p->interface_index) rc = set_interface_mtu(p);
+    else if (rte_eth_dev_get_mtu(p->id, &now) != 0 || now != p->mtu)
+        rc = rte_eth_dev_set_mtu(p->id, p->mtu);
     if (rc == 0 || (rc == -ENOTSUP && p->mtu <= RTE_ETHER_MTU)) return CN_OK;
     return cn_err_set(err, CN_E_INVALID, "dpdk.mtu: %u; %s does not take it: %s", p->mtu, device,
                       rte_strerror(-rc));
 }
 
-static bool open_interrupts(port *p)
+// Some devices (net_tap) have an interrupt that is always on, and nothing to turn.
+static bool turn_interrupt_on(const port *p, uint16_t index)
+{
+    const int rc = rte_eth_dev_rx_intr_enable(p->id, index);
+    return rc == 0 || rc == -ENOTSUP;
+}
+
+static void open_interrupts(port *p)
 {
     for (uint16_t i = 0; i < p->queue_count; i++) {
         queue *q = &p->queues[i];
         q->interrupt_fd = epoll_create1(EPOLL_CLOEXEC);
         if (q->interrupt_fd < 0 ||
             rte_eth_dev_rx_intr_ctl_q(p->id, i, q->interrupt_fd, RTE_INTR_EVENT_ADD, NULL) != 0 ||
-            rte_eth_dev_rx_intr_enable(p->id, i) != 0) {
+            !turn_interrupt_on(p, i)) {
             if (q->interrupt_fd >= 0) close(q->interrupt_fd);
             q->interrupt_fd = -1;
-            return false;
+            return;
         }
         rte_eth_dev_rx_intr_disable(p->id, i);
     }
-    return true;
 }
 
 static cn_code bring_up(port *p, const char *device, bool interrupts, cn_err *err)
@@ -718,7 +735,7 @@ static void wait_for_interrupt(const port *p, uint16_t index, const queue *q, cn
 {
     struct rte_epoll_event event;
     short events = 0;
-    if (rte_eth_dev_rx_intr_enable(p->id, index) != 0) timeout_ns = shorter(timeout_ns, NAP_NS_MAX);
+    if (!turn_interrupt_on(p, index)) timeout_ns = shorter(timeout_ns, NAP_NS_MAX);
     // A frame that came before the interrupt was on may not raise it.
     if (rte_eth_rx_queue_count(p->id, index) <= 0 &&
         sleep_on(q->interrupt_fd, &events, wake, timeout_ns)) {
@@ -787,6 +804,11 @@ static cn_code check(const cn_nic_dpdk_options *o, cn_err *err)
     if (!o->device || !o->device[0])
         return cn_err_set(err, CN_E_INVALID, "dpdk.device: is empty; must be a PCI address or a "
                           "virtual device such as net_af_packet0,iface=eth1");
+    char interface[IFNAMSIZ];
+    device_argument(o->device, "iface", interface, sizeof interface);
+    if (is_af_packet(o->device) && !interface[0])
+        return cn_err_set(err, CN_E_INVALID, "dpdk.device: %s: names no interface; must be like "
+                          "net_af_packet0,iface=eth1", o->device);
     if (o->queue_count > QUEUE_MAX)
         return cn_err_set(err, CN_E_INVALID, "dpdk.queues: %u; must be 1 to %d", o->queue_count,
                           QUEUE_MAX);
