@@ -26,7 +26,9 @@
 
 enum {
     CN_SESSION_ID_BYTES = 56,            // text with its 0: "resp_" or "conv_" and 48 hex digits
-    CN_SESSION_TENANT_BYTES = 32
+    CN_SESSION_ID_RAW_BYTES = 24,        // what the hex digits say
+    CN_SESSION_TENANT_BYTES = 32,
+    CN_SESSION_ANCESTORS_MAX = 32        // that a turn names, so a history is read 32 turns at a time
 };
 
 typedef struct cn_session_id { char text[CN_SESSION_ID_BYTES]; } cn_session_id;
@@ -59,6 +61,12 @@ typedef struct cn_turn {
     cn_bytes settings;                   // JSON of what sampling needs to be repeated (cairn prove)
     uint8_t request_digest[CN_KEY_BYTES];        // of the request body, for Idempotency-Key
     bool deleted;                        // DELETE of a response: a head stays whole, the turn is unfit
+    /* Filled in by sessions, whatever a COMMIT has here. */
+    bool withdrawn;                      // lost its race; no caller ever sees one
+    uint32_t depth;                      // turns of the chain that ends here; 1 at a root
+    uint64_t kept_s;                     // no turn of the chain was renewed before
+    const uint8_t *ancestors;            // raw ids, the parent first
+    uint32_t ancestor_count;
 } cn_turn;
 
 typedef struct cn_conversation {
@@ -69,19 +77,35 @@ typedef struct cn_conversation {
     cn_bytes metadata;                   // JSON object
     cn_bytes deleted_items;              // JSON list of item ids that are not shown any more
     bool deleted;
+    /* Filled in by sessions; a caller that hands a conversation back hands these back, too. */
+    cn_session_id previous;              // head before this one
+    cn_session_id root;                  // first turn: equal in all forks of one conversation
+    cn_session_id forked_from, forked_at;        // conversation and turn; "" if it is not a fork
+    uint64_t kept_s;                     // when the record was written
+    cn_bytes stored;                     // the record; the next change expects to find it
 } cn_conversation;
 
 typedef enum cn_session_kind {
-    CN_SESSION_TURN,             // turn `id` → turn
+    CN_SESSION_TURN,             // turn `id` → turn. A deleted one is not found, here and in HISTORY
     CN_SESSION_HISTORY,          // turn `id`, or the head of conversation `id` → chain, oldest first
-                                 // (and the conversation)
-    CN_SESSION_COMMIT,           // `turn`, then the head of `conversation` if there is one
+                                 // (and the conversation; deleted turns stay in its chain)
+    CN_SESSION_COMMIT,           // `turn`, then the head of `conversation` if there is one. `chain`, if
+                                 // it ends with the parent, saves reading the parent again
+    CN_SESSION_REPLAY,           // what became of turn `id`, whose id an Idempotency-Key made → turn, as
+                                 // committed by the request with turn.request_digest. A commit that
+                                 // was cut in half is finished first. CN_E_NOT_FOUND: there is none, go
+                                 // on and commit; CN_E_EXISTS: it was another request
     CN_SESSION_TURN_DELETE,      // turn `id` becomes unfit as a parent
     CN_SESSION_CONVERSATION,     // conversation `id` → conversation
-    CN_SESSION_CREATE,           // `conversation`, whose id and revision are filled in
+    CN_SESSION_CREATE,           // `conversation`: metadata, and head if it begins at a turn. Id (if
+                                 // "") and revision are filled in
     CN_SESSION_UPDATE,           // metadata, deleted items, or deleted of `conversation`, by revision
-    CN_SESSION_FORK,             // conversation `id` at turn `at` ("": its head) → new conversation
-    CN_SESSION_LIST              // conversations of the tenant from `cursor` on → list
+    CN_SESSION_FORK,             // conversation `id` at turn `at` ("": its head) → new conversation,
+                                 // with the metadata of conversation.metadata if there is any
+    CN_SESSION_LIST,             // conversations of the tenant from `cursor` on → list; some pages of
+                                 // a list may be empty, one conversation may come twice
+    CN_SESSION_TREE              // conversation `id` and all that share its root → list, and the union
+                                 // of their chains → chain, parents before children
 } cn_session_kind;
 
 typedef struct cn_session_call cn_session_call;
@@ -96,15 +120,16 @@ struct cn_session_call {
     cn_conversation conversation;        // in: COMMIT (as HISTORY gave it; id "" for none), UPDATE, CREATE
                                          // out: HISTORY of a conversation, CONVERSATION, CREATE,
                                          // UPDATE, FORK, and COMMIT (with the new head)
-    const cn_turn *chain;                // out: HISTORY
+    const cn_turn *chain;                // out: HISTORY, TREE; in: COMMIT
     uint32_t chain_count;
-    const cn_conversation *list;         // out: LIST
+    const cn_conversation *list;         // out: LIST, TREE
     uint32_t list_count;
     uint64_t cursor;                     // in and out: LIST
     /* CN_OK; CN_E_NOT_FOUND (err names which id); CN_E_CONFLICT (COMMIT, UPDATE: somebody else moved
      * the head; nothing of it is visible); CN_E_EXISTS (COMMIT: a turn with this id and another
      * request is there; with the same request it is CN_OK and `turn` is the stored one);
-     * CN_E_STORE (not reached in time: unknown); CN_E_STORE_FULL; CN_E_CORRUPT (names the id). */
+     * CN_E_STORE (not reached in time: unknown); CN_E_STORE_FULL; CN_E_CORRUPT (names the id);
+     * CN_E_LIMIT (chain_max, record_bytes_max, or more than the arena holds). */
     cn_err err;
     void (*done)(cn_session_call *call); // from poll, on the api thread
     void *user;
@@ -119,7 +144,7 @@ typedef struct cn_session_options {
     cn_random random;
     uint64_t life_ms;                    // of turns and conversations since their last use; 0: for ever
     uint32_t record_bytes_max;
-    uint32_t chain_max;                  // turns of one history
+    uint32_t chain_max;                  // turns of one history, and of one tree
     uint32_t call_max;                   // in flight
 } cn_session_options;
 
@@ -134,8 +159,8 @@ bool cn_session_poll(cn_session *session);
 
 /* A new id that cannot be guessed; `prefix` is "resp_" or "conv_". */
 cn_session_id cn_session_id_new(const cn_session *session, const char *prefix);
-/* The id of the turn that an Idempotency-Key names: the same for the same tenant and key, and not to
- * be guessed without the tenant. */
+/* The id of the turn that an Idempotency-Key names: the same for the same tenant and key, not to be
+ * guessed without the tenant, and never an id that cn_session_id_new gives. */
 cn_session_id cn_session_id_for_key(const uint8_t tenant[CN_SESSION_TENANT_BYTES], const char *key);
 /* False if the text cannot be an id with this prefix. */
 bool cn_session_id_parse(const char *text, const char *prefix, cn_session_id *out);

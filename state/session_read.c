@@ -1,0 +1,269 @@
+#include "state/session_int.h"
+
+#include <string.h>
+
+#include "base/assert.h"
+
+/* Reading: one turn, one conversation, a whole history, and the way from a head down to a turn.
+ *
+ * How a history is read. The first turn says how deep it is and names the 32 above it; they are
+ * read in one round, the uppermost of them names 32 more, and so on. Each must be where the chain
+ * says: a record at the wrong depth, or with another parent, is corrupt.
+ *
+ * A head whose turn is not there. Turn and head travel together, the turn first. If the store
+ * refuses the turn (it is full, say) and then takes the head, the head names nothing. Such a turn
+ * was never acknowledged, so the conversation counts as if the head were still `previous`. */
+
+// ---- one record
+
+static void turn_read(cn_session *session, cn_session_work *work)
+{
+    cn_session_call *call = work->call;
+    if (!cn_session_must_turn(session, work, &work->ops[0], &call->id, &call->turn)) return;
+    if (call->turn.deleted)
+        cn_session_absent(session, work, &call->id);
+    else
+        cn_session_finish(session, work);
+}
+
+void cn_session_read_turn(cn_session *session, cn_session_work *work)
+{
+    cn_session_op(session, work, CN_STORE_GET, &work->call->id);
+    cn_session_round(session, work, turn_read);
+}
+
+static void conversation_read(cn_session *session, cn_session_work *work)
+{
+    cn_session_call *call = work->call;
+    const cn_store_op *op = &work->ops[0];
+    if (cn_session_must_conversation(session, work, op, &call->id, &call->conversation)) {
+        cn_session_finish(session, work);
+    }
+}
+
+void cn_session_read_conversation(cn_session *session, cn_session_work *work)
+{
+    cn_session_op(session, work, CN_STORE_GET, &work->call->id);
+    cn_session_round(session, work, conversation_read);
+}
+
+// ---- a history
+
+typedef struct history {
+    cn_session_id tip; // the turn that it ends with
+    cn_turn *chain;
+    uint32_t missing; // turns at the beginning that are not read yet
+    uint32_t asked;   // turns of this round
+    bool renews;      // reading renews life
+} history;
+
+static void history_read(cn_session *session, cn_session_work *work);
+
+static cn_store_op *add_get(cn_session *session, cn_session_work *work, const cn_session_id *id,
+                            bool renews)
+{
+    cn_store_op *op = cn_session_op(session, work, CN_STORE_GET, id);
+    if (renews) op->life_ms = session->options.life_ms;
+    return op;
+}
+
+// Asks for the turns above the uppermost one that is there; `is_first`: the tip is all there is.
+static void history_ask(cn_session *session, cn_session_work *work, bool is_first)
+{
+    history *h = work->own;
+    const cn_turn *top = &h->chain[h->missing];
+    h->asked = top->ancestor_count;
+    if (h->asked == 0 && !(is_first && h->renews)) {
+        if (h->renews) {
+            cn_session_kept_put(session, &h->tip);
+            h->chain[work->call->chain_count - 1].kept_s = cn_session_now_s(session);
+        }
+        cn_session_finish(session, work);
+        return;
+    }
+    for (uint32_t i = 0; i < h->asked; i++) {
+        cn_session_id id;
+        cn_record_id_text(top->ancestors + i * CN_SESSION_ID_RAW_BYTES, &id);
+        add_get(session, work, &id, h->renews);
+    }
+    if (is_first && h->renews) add_get(session, work, &h->tip, true);
+    cn_session_round(session, work, history_read);
+}
+
+static void history_read(cn_session *session, cn_session_work *work)
+{
+    history *h = work->own;
+    for (uint32_t i = 0; i < h->asked; i++, h->missing--) {
+        const uint32_t index = h->missing - 1;
+        cn_turn *turn = &h->chain[index];
+        const cn_session_id id = h->chain[index + 1].parent;
+        if (!cn_session_must_turn(session, work, &work->ops[i], &id, turn)) return;
+        if (turn->depth == index + 1) continue;
+        cn_session_fail(session, work, CN_E_CORRUPT,
+                        "%s: its record says that %u turns end there, in a chain where %u do",
+                        id.text, turn->depth, index + 1);
+        return;
+    }
+    if (work->op_count > h->asked &&
+        !cn_session_must(session, work, &work->ops[h->asked], &h->tip)) {
+        return;
+    }
+    history_ask(session, work, false);
+}
+
+static void tip_ask(cn_session *session, cn_session_work *work);
+
+static void tip_read(cn_session *session, cn_session_work *work)
+{
+    history *h = work->own;
+    cn_session_call *call = work->call;
+    cn_conversation *conversation = &call->conversation;
+    const bool of_conversation = call->id.text[0] == 'c';
+    cn_turn tip;
+    const cn_session_got got = cn_session_get_turn(session, work, &work->ops[0], &h->tip, &tip);
+    if (got == CN_SESSION_OVER) return;
+    const bool never_stored = got == CN_SESSION_ABSENT && of_conversation &&
+                              strcmp(h->tip.text, conversation->previous.text) != 0;
+    if (never_stored) {
+        conversation->head = conversation->previous;
+        tip_ask(session, work);
+        return;
+    }
+    if (got == CN_SESSION_ABSENT || (tip.deleted && !of_conversation)) {
+        cn_session_absent(session, work, &h->tip);
+        return;
+    }
+    if (tip.depth > session->options.chain_max) {
+        cn_session_fail(session, work, CN_E_LIMIT, "%s: a history of %u turns; at most %u are read",
+                        h->tip.text, tip.depth, session->options.chain_max);
+        return;
+    }
+    h->chain = cn_session_take(session, work, tip.depth, sizeof *h->chain);
+    if (!h->chain) return;
+    h->missing = tip.depth - 1;
+    tip.kept_s = cn_session_kept_get(session, &tip.id, tip.kept_s);
+    h->renews = cn_session_kept_due(session, tip.kept_s);
+    h->chain[h->missing] = tip;
+    call->chain = h->chain;
+    call->chain_count = tip.depth;
+    history_ask(session, work, true);
+}
+
+static void tip_ask(cn_session *session, cn_session_work *work)
+{
+    history *h = work->own;
+    cn_conversation *conversation = &work->call->conversation;
+    if (work->call->id.text[0] == 'c') {
+        h->tip = conversation->head;
+        if (!h->tip.text[0]) {
+            cn_session_finish(session, work);
+            return;
+        }
+    }
+    add_get(session, work, &h->tip, false);
+    cn_session_round(session, work, tip_read);
+}
+
+static void conversation_renewed(cn_session *session, cn_session_work *work)
+{
+    const cn_session_id *id = &work->call->conversation.id;
+    if (!cn_session_must(session, work, &work->ops[0], id)) return;
+    cn_session_kept_put(session, id);
+    tip_ask(session, work);
+}
+
+static void history_conversation_read(cn_session *session, cn_session_work *work)
+{
+    cn_session_call *call = work->call;
+    cn_conversation *conversation = &call->conversation;
+    if (!cn_session_must_conversation(session, work, &work->ops[0], &call->id, conversation))
+        return;
+    const uint64_t kept_s = cn_session_kept_get(session, &conversation->id, conversation->kept_s);
+    if (!cn_session_kept_due(session, kept_s)) {
+        tip_ask(session, work);
+        return;
+    }
+    add_get(session, work, &call->id, true);
+    cn_session_round(session, work, conversation_renewed);
+}
+
+void cn_session_read_history(cn_session *session, cn_session_work *work)
+{
+    cn_session_call *call = work->call;
+    history *h = cn_session_take(session, work, 1, sizeof *h);
+    if (!h) return;
+    work->own = h;
+    call->chain = NULL;
+    call->chain_count = 0;
+    if (call->id.text[0] == 'c') {
+        add_get(session, work, &call->id, false);
+        cn_session_round(session, work, history_conversation_read);
+        return;
+    }
+    h->tip = call->id;
+    tip_ask(session, work);
+}
+
+// ---- from a head down to a turn
+
+static void walk_ask(cn_session *session, cn_session_work *work);
+
+static void walk_end(cn_session *session, cn_session_work *work, bool found)
+{
+    cn_session_walk *walk = work->own;
+    walk->found = found;
+    walk->then(session, work);
+}
+
+static void walk_read(cn_session *session, cn_session_work *work)
+{
+    cn_session_walk *walk = work->own;
+    uint8_t raw[CN_SESSION_ID_RAW_BYTES];
+    cn_turn turn;
+    const bool at_head = strcmp(walk->at.text, walk->head.text) == 0;
+    const bool never_stored = at_head && strcmp(walk->head.text, walk->previous.text) != 0;
+    switch (cn_session_get_turn(session, work, &work->ops[0], &walk->at, &turn)) {
+    case CN_SESSION_OVER: return;
+    case CN_SESSION_ABSENT:
+        if (!never_stored) {
+            cn_session_absent(session, work, &walk->at);
+            return;
+        }
+        walk->at = walk->effective = walk->previous;
+        walk_ask(session, work);
+        return;
+    case CN_SESSION_HAS: break;
+    }
+    if (turn.depth <= walk->depth) {
+        walk_end(session, work, false);
+        return;
+    }
+    cn_record_id_raw(&walk->turn, raw);
+    const uint32_t above = turn.depth - walk->depth;
+    if (above <= turn.ancestor_count) {
+        const uint8_t *there = turn.ancestors + (above - 1) * CN_SESSION_ID_RAW_BYTES;
+        walk_end(session, work, memcmp(there, raw, sizeof raw) == 0);
+        return;
+    }
+    cn_record_id_text(turn.ancestors + (turn.ancestor_count - 1) * CN_SESSION_ID_RAW_BYTES,
+                      &walk->at);
+    walk_ask(session, work);
+}
+
+static void walk_ask(cn_session *session, cn_session_work *work)
+{
+    const cn_session_walk *walk = work->own;
+    if (!walk->at.text[0] || strcmp(walk->at.text, walk->turn.text) == 0) {
+        walk_end(session, work, walk->at.text[0] != '\0');
+        return;
+    }
+    add_get(session, work, &walk->at, false);
+    cn_session_round(session, work, walk_read);
+}
+
+void cn_session_walk_start(cn_session *session, cn_session_work *work, cn_session_walk *walk)
+{
+    CN_ASSERT(work->own == walk);
+    walk->at = walk->effective = walk->head;
+    walk_ask(session, work);
+}
