@@ -348,6 +348,11 @@ void cn_api_drain(cn_api *api)
     atomic_store_explicit(&api->draining, true, memory_order_relaxed);
 }
 
+void cn_api_block(cn_api *api, const char *why)
+{
+    atomic_store_explicit(&api->blocked, why, memory_order_relaxed);
+}
+
 void cn_api_abort(cn_api *api)
 {
     atomic_store_explicit(&api->aborting, true, memory_order_relaxed);

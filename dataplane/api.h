@@ -53,6 +53,9 @@ bool cn_api_poll(cn_api *api);
 /* From now on /readyz says 503 and new generations are refused with CN_E_DRAINING; running ones go on.
  * [any] */
 void cn_api_drain(cn_api *api);
+/* While `why` is not NULL, /readyz says 503 and gives it as the reason (a network link that is down);
+ * what arrives is served all the same. Static text, fit for JSON. [any] */
+void cn_api_block(cn_api *api, const char *why);
 /* Ends running generations as cancelled: the drain's time is up. [any] */
 void cn_api_abort(cn_api *api);
 /* Requests that are being answered. [any] */

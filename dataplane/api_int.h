@@ -40,6 +40,7 @@ struct cn_api {
     uint32_t exchange_count;
 
     atomic_bool draining, aborting;
+    _Atomic(const char *) blocked;       // why /readyz says 503; NULL: nothing is in the way
     atomic_uint request_count;
 };
 

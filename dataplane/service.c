@@ -201,14 +201,21 @@ static cn_code answer_body(cn_answer *answer, cn_route_id id, cn_err *err)
 
 static cn_code answer_ready(cn_answer *answer)
 {
-    const bool draining = atomic_load_explicit(&answer->api->draining, memory_order_relaxed);
-    if (draining) cn_reply_header(&answer->reply, "Retry-After", "1");
-    cn_buf_add_text(&answer->reply.out,
-                    draining
-                        ? "{\"ready\":false,\"status\":\"draining\",\"reasons\":[\"draining: the "
-                          "server is shutting down; running answers go on\"]}"
-                        : "{\"ready\":true,\"status\":\"ok\",\"reasons\":[]}");
-    reply_json(answer, draining ? 503 : 200);
+    const cn_api *api = answer->api;
+    const bool draining = atomic_load_explicit(&api->draining, memory_order_relaxed);
+    const char *blocked = atomic_load_explicit(&api->blocked, memory_order_relaxed);
+    if (draining || blocked) cn_reply_header(&answer->reply, "Retry-After", "1");
+    if (draining) {
+        cn_buf_add_text(&answer->reply.out,
+                        "{\"ready\":false,\"status\":\"draining\",\"reasons\":[\"draining: the "
+                        "server is shutting down; running answers go on\"]}");
+    } else if (blocked) {
+        cn_buf_add_format(&answer->reply.out,
+                          "{\"ready\":false,\"status\":\"blocked\",\"reasons\":[\"%s\"]}", blocked);
+    } else {
+        cn_buf_add_text(&answer->reply.out, "{\"ready\":true,\"status\":\"ok\",\"reasons\":[]}");
+    }
+    reply_json(answer, draining || blocked ? 503 : 200);
     return CN_OK;
 }
 
