@@ -46,12 +46,25 @@ static void make_turn(cn_turn *turn)
     tokens[0] = INT32_MAX;
     for (size_t i = 0; i < sizeof ancestors; i++) ancestors[i] = (uint8_t)(i / 24 + 1);
     *turn = (cn_turn){
-        .id = id_of("resp_", 0xAB), .conversation = id_of("conv_", 0xCD), .created_s = 1700000000,
-        .completed_s = 1700000002, .response = bytes_of("{\"model\":\"m\"}"), .input = input,
-        .input_count = 2, .output = output, .output_count = 1, .text = bytes_of("<user>hello"),
-        .tokens = tokens, .token_count = TOKENS, .output_token_count = 17, .resets_text = true,
-        .settings = bytes_of("{\"seed\":1}"), .depth = TURN_DEPTH, .kept_s = 1690000000,
-        .ancestors = ancestors, .ancestor_count = CN_SESSION_ANCESTORS_MAX,
+        .id = id_of("resp_", 0xAB),
+        .conversation = id_of("conv_", 0xCD),
+        .created_s = 1700000000,
+        .completed_s = 1700000002,
+        .response = bytes_of("{\"model\":\"m\"}"),
+        .input = input,
+        .input_count = 2,
+        .output = output,
+        .output_count = 1,
+        .text = bytes_of("<user>hello"),
+        .tokens = tokens,
+        .token_count = TOKENS,
+        .output_token_count = 17,
+        .resets_text = true,
+        .settings = bytes_of("{\"seed\":1}"),
+        .depth = TURN_DEPTH,
+        .kept_s = 1690000000,
+        .ancestors = ancestors,
+        .ancestor_count = CN_SESSION_ANCESTORS_MAX,
     };
     memset(turn->request_digest, 0x5A, sizeof turn->request_digest);
     cn_record_id_text(ancestors, &turn->parent);
@@ -65,10 +78,18 @@ static int set_up(void **state)
     cn_buf_init(&f->record, RECORD_MAX);
     make_turn(&f->turn);
     f->conversation = (cn_conversation){
-        .id = id_of("conv_", 1), .head = id_of("resp_", 2), .previous = id_of("resp_", 3),
-        .root = id_of("resp_", 4), .revision = UINT64_MAX, .created_s = 5, .kept_s = 6,
-        .metadata = bytes_of("{\"a\":\"b\"}"), .deleted_items = bytes_of("[\"msg_1\"]"),
-        .deleted = true, .forked_from = id_of("conv_", 7), .forked_at = id_of("resp_", 8),
+        .id = id_of("conv_", 1),
+        .head = id_of("resp_", 2),
+        .previous = id_of("resp_", 3),
+        .root = id_of("resp_", 4),
+        .revision = UINT64_MAX,
+        .created_s = 5,
+        .kept_s = 6,
+        .metadata = bytes_of("{\"a\":\"b\"}"),
+        .deleted_items = bytes_of("[\"msg_1\"]"),
+        .deleted = true,
+        .forked_from = id_of("conv_", 7),
+        .forked_at = id_of("resp_", 8),
     };
     *state = f;
     return 0;
@@ -150,7 +171,7 @@ static void a_root_and_its_states_come_back(void **state)
     make_turn(&f->turn);
     f->turn.withdrawn = true;
     write_turn(f);
-    assert_true(f->record.len < 100);                // nothing of it is left
+    assert_true(f->record.len < 100); // nothing of it is left
     assert_int_equal(read_turn(f, &back, NULL), CN_OK);
     assert_true(back.withdrawn);
     assert_int_equal(back.token_count, 0);
@@ -162,8 +183,9 @@ static void a_conversation_comes_back_whole(void **state)
     const cn_conversation *c = &f->conversation;
     cn_conversation back;
     assert_int_equal(cn_record_write_conversation(c, &f->record, NULL), CN_OK);
-    assert_int_equal(cn_record_read_conversation(f->record.data, f->record.len, &c->id, &f->arena,
-                                                 &back, NULL), CN_OK);
+    assert_int_equal(
+        cn_record_read_conversation(f->record.data, f->record.len, &c->id, &f->arena, &back, NULL),
+        CN_OK);
     assert_string_equal(back.id.text, c->id.text);
     assert_string_equal(back.head.text, c->head.text);
     assert_string_equal(back.previous.text, c->previous.text);
@@ -208,10 +230,12 @@ static void a_record_belongs_to_its_id_and_kind(void **state)
     cn_conversation conversation;
     cn_session_id other = id_of("resp_", 0x11);
     write_turn(f);
-    assert_int_equal(cn_record_read_turn(f->record.data, f->record.len, &other, &f->arena, &turn,
-                                         NULL), CN_E_CORRUPT);
+    assert_int_equal(
+        cn_record_read_turn(f->record.data, f->record.len, &other, &f->arena, &turn, NULL),
+        CN_E_CORRUPT);
     assert_int_equal(cn_record_read_conversation(f->record.data, f->record.len, &f->turn.id,
-                                                 &f->arena, &conversation, NULL), CN_E_CORRUPT);
+                                                 &f->arena, &conversation, NULL),
+                     CN_E_CORRUPT);
 }
 
 // The form of a record, written a second time: bytes 0 to 23 as the header of state/record.h says.
@@ -233,10 +257,10 @@ static void versions_are_told_apart(void **state)
     cn_turn back;
     cn_err err;
     write_turn(f);
-    f->record.data[4] = 9;                   // a newer writer, which this reader may read
+    f->record.data[4] = 9; // a newer writer, which this reader may read
     seal(&f->record, &f->turn.id);
     assert_int_equal(read_turn(f, &back, &err), CN_OK);
-    f->record.data[6] = 2;                   // and may not
+    f->record.data[6] = 2; // and may not
     seal(&f->record, &f->turn.id);
     assert_int_equal(read_turn(f, &back, &err), CN_E_CORRUPT);
     assert_non_null(strstr(err.text, "is of version 9, for readers from version 2 on"));
@@ -280,7 +304,7 @@ static void a_sealed_record_may_still_be_wrong(void **state)
         assert_true(back.output_token_count <= back.token_count);
         for (uint32_t i = 0; i < back.token_count; i++) assert_true(back.tokens[i] >= 0);
     }
-    assert_true(good > 100 && bad > 100);    // the test sees both
+    assert_true(good > 100 && bad > 100); // the test sees both
     cn_buf_close(&whole);
 }
 
@@ -301,8 +325,8 @@ static void bounds_are_kept(void **state)
     cn_arena tight;
     for (uint64_t bytes = 0; bytes < 8192; bytes += 256) {
         cn_arena_init(&tight, bytes);
-        const cn_code code = cn_record_read_turn(f->record.data, f->record.len, &f->turn.id, &tight,
-                                                 &back, &err);
+        const cn_code code =
+            cn_record_read_turn(f->record.data, f->record.len, &f->turn.id, &tight, &back, &err);
         assert_true(code == CN_E_LIMIT || (code == CN_OK && bytes > f->record.len));
         cn_arena_close(&tight);
     }
@@ -322,7 +346,8 @@ static void version_1_is_read(void **state)
     const cn_session_id id = id_of("resp_", 0xAB), parent = id_of("resp_", 0xCD);
     cn_turn turn;
     assert_int_equal(sodium_hex2bin(stored, sizeof stored, hex, strlen(hex), NULL, NULL, NULL), 0);
-    assert_int_equal(cn_record_read_turn(stored, sizeof stored, &id, &f->arena, &turn, NULL), CN_OK);
+    assert_int_equal(cn_record_read_turn(stored, sizeof stored, &id, &f->arena, &turn, NULL),
+                     CN_OK);
     assert_string_equal(turn.parent.text, parent.text);
     assert_int_equal(turn.created_s, 1700000000);
     assert_int_equal(turn.depth, 2);
