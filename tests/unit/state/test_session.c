@@ -344,6 +344,41 @@ static void a_retry_gets_the_same_turn(void **state)
     for (int i = 0; i < 2; i++) expect(world_commit_as(w, 0, NULL, &alone, 9), CN_OK, NULL);
 }
 
+// Two requests with one key at the same moment, in two conversations: one is told so, and its head
+// does not point to the other's turn.
+static void one_key_is_not_two_requests(void **state)
+{
+    world *w = *state;
+    for (uint32_t n = 0; n < 200; n++) {
+        char name[16];
+        snprintf(name, sizeof name, "key %u", n);
+        const cn_session_id id = keyed(name);
+        world_call *calls[2];
+        cn_session_id conversations[2], before[2];
+        world_faults(w, (cn_store_sim_faults){.delay_ns_max = 1000000});
+        for (uint32_t i = 0; i < 2; i++) {
+            conversations[i] = world_conversation(w);
+            before[i] = world_commit(w, &conversations[i], 1);
+            calls[i] = world_ask(w, CN_SESSION_HISTORY, &conversations[i]);
+        }
+        for (uint32_t i = 0; i < 2; i++) {
+            world_turn(&calls[i]->call, &id, 10 + i);
+            calls[i]->call.turn.parent = before[i];
+            calls[i]->call.kind = CN_SESSION_COMMIT;
+            calls[i]->call.deadline_ns = w->now_ns + WORLD_WAIT_NS;
+            calls[i]->done = false;
+            assert_int_equal(cn_session_start(w->sessions[i], &calls[i]->call), CN_OK);
+        }
+        while (!calls[0]->done || !calls[1]->done) world_step(w);
+        const uint32_t winner = calls[0]->call.err.code == CN_OK ? 0 : 1;
+        expect(calls[winner], CN_OK, NULL);
+        expect(calls[!winner], CN_E_EXISTS, id.text);
+        const cn_session_id won = head_of(w, &conversations[winner]);
+        const cn_session_id lost = head_of(w, &conversations[!winner]);
+        assert_true(is_same(&won, &id) && is_same(&lost, &before[!winner]));
+    }
+}
+
 // Puts a turn as a process does that dies before its head is written.
 static void put_half(world *w, const cn_session_id *conversation, const cn_session_id *id,
                      uint32_t tag)
@@ -808,6 +843,7 @@ int main(void)
         TEST(a_deleted_conversation_is_gone),
         TEST(turns_grow_from_any_turn),
         TEST(a_retry_gets_the_same_turn),
+        TEST(one_key_is_not_two_requests),
         TEST(half_a_commit_is_finished_by_its_retry),
         TEST(half_a_commit_may_come_too_late),
         TEST(a_withdrawn_turn_makes_room),
