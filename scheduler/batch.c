@@ -79,7 +79,7 @@ static const int32_t *fill_targets(cn_batch *batch, const cn_sequence *s, uint32
 {
     const cn_generation *g = s->generation;
     int32_t *targets = batch->targets + batch->step.token_count;
-    if (!g->prompt_logprobs || s->choice > 0 || s->reported_count >= g->prompt_count) return NULL;
+    if (!cn_sequence_reports(s)) return NULL;
     for (uint32_t i = 0; i < token_count; i++) {
         const uint32_t next = s->submitted_count + i + 1;
         const bool wanted = next >= s->reported_count && next < g->prompt_count;

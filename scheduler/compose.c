@@ -1,6 +1,7 @@
 #include "scheduler/compose_int.h"
 
 #include "base/assert.h"
+#include "scheduler/restore_int.h"
 
 /* How it works. There is no prefill or decode phase: a sequence has positions that are known and
  * positions that were submitted, and each step lets it catch up. One that lacks a single position
@@ -11,6 +12,9 @@
  * a full pool. When it fails, the sequence that was admitted last loses its place: its sealed pages
  * stay in the index, it goes to the head of the queue, and computes later what is lost by then. Its
  * next token is keyed by seed and position, so it is the one that it would have been.
+ *
+ * A waiting sequence whose pages are on their way from another tier is passed over; the ones behind it
+ * are admitted meanwhile (restore.c).
  *
  * A sequence may read a page only after the step that filled it is done, and may write into one that
  * somebody lost at once: steps run in the order of submission. */
@@ -45,14 +49,17 @@ static void preempt(cn_engine *e, cn_sequence *s)
     cn_engine_unseat(e, s);
     cn_sequence_list_remove(&e->running, s);
     s->state = CN_SEQUENCE_WAITING;
+    s->asked = false;
     cn_sequence_list_prepend(&e->waiting, s);
     cn_metrics_add(&e->options.metrics->preemptions, 1);
 }
 
-// Room for one more position, at the cost of the newest others; false if `s` itself had to go.
+// Room for one more position, at the cost of those that wait and of the newest others; false if `s`
+// itself had to go.
 static bool make_room(cn_engine *e, cn_sequence *s)
 {
     while (grow(e, s, s->submitted_count + 1) != CN_OK) {
+        if (cn_restore_yield(e, NULL)) continue;
         cn_sequence *victim = e->running.newest;
         preempt(e, victim);
         if (victim == s) return false;
@@ -117,33 +124,62 @@ static void copy_partial_page(cn_engine *e, cn_sequence *s)
 
 static void find_cached(cn_engine *e, cn_sequence *s)
 {
-    const cn_generation *g = s->generation;
-    const cn_page_key root = cn_page_key_root(&e->kv, e->options.model, g->salt);
-    const bool reports = g->prompt_logprobs && s->choice == 0 && s->reported_count < g->prompt_count;
-    if (reports) s->chain = root;        // every row must be computed to have its logits
-    else cn_sequence_find_prefix(s, e->pool, &root);
+    s->chain = s->root;
+    cn_restore_adopt(e, s);
+    if (!cn_sequence_reports(s)) cn_sequence_find_prefix(s, e->pool);
+}
+
+static uint32_t tokens_of(uint32_t page_count, uint32_t at_most)
+{
+    const uint32_t tokens = page_count * CN_PAGE_TOKENS;
+    return tokens < at_most ? tokens : at_most;
 }
 
 static void report_start(cn_engine *e, cn_sequence *s)
 {
     cn_metrics *m = e->options.metrics;
+    const uint32_t cached = s->submitted_count;
+    const uint32_t host = tokens_of(s->pages_from[CN_TIER_HOST], cached);
+    const uint32_t store = tokens_of(s->pages_from[CN_TIER_STORE], cached - host);
     s->started = true;
     atomic_fetch_sub_explicit(&e->queued, 1, memory_order_relaxed);
     cn_metrics_add(&m->prompt_tokens, s->generation->prompt_count);
-    cn_metrics_add(&m->cached_tokens, s->submitted_count);
+    cn_metrics_add(&m->cached_tokens, cached - host - store);
+    cn_metrics_add(&m->cached_host_tokens, host);
+    cn_metrics_add(&m->cached_store_tokens, store);
     cn_histogram_add(&m->queue_ns, e->now_ns - s->generation->submitted_ns);
     cn_port_emit(s->port, &(cn_event){.generation = s->generation, .kind = CN_EVENT_STARTED,
-                                      .choice = s->choice, .cached_tokens = s->submitted_count});
+                                      .choice = s->choice, .cached_tokens = cached,
+                                      .host_tokens = host, .store_tokens = store});
 }
 
 typedef enum verdict { ADMITTED, DEFERRED, BLOCKED } verdict;
 
+/* Pages for all that is known of the sequence beside the `page_count` that it has, and one for each
+ * running sequence, or they would soon push this one out again. */
+static bool fits(const cn_engine *e, const cn_sequence *s, uint32_t page_count)
+{
+    const uint32_t pages = (cn_sequence_length(s) + CN_PAGE_TOKENS - 1) / CN_PAGE_TOKENS;
+    return cn_page_pool_available(e->pool) >= pages - page_count + e->running.count;
+}
+
+static verdict block(cn_engine *e, cn_sequence *s)
+{
+    s->pages_wanted = cn_page_pool_available(e->pool) + 1;
+    return BLOCKED;
+}
+
 // A place in the batch, if there are pages for all that is known of the sequence.
 static verdict admit(cn_engine *e, cn_sequence *s)
 {
-    const uint32_t length = cn_sequence_length(s);
-    if (still_awaits(s)) return DEFERRED;
+    if (still_awaits(s) || cn_restore_pending(s)) return DEFERRED;
     if (cn_page_pool_available(e->pool) < s->pages_wanted) return BLOCKED;
+    if (s->restore && cn_tiers_restore_yielded(s->restore)) {
+        cn_restore_drop(e, s);
+        s->asked = false;
+    }
+    if (cn_restore_ask(e, s)) return DEFERRED;
+    if (s->restore && !fits(e, s, cn_tiers_restore_count(s->restore))) return block(e, s);
     s->slot.v = e->free_slots[e->free_slot_count - 1];
     s->pages = e->tables + (size_t)s->slot.v * e->pages_per_slot;
     find_cached(e, s);
@@ -151,15 +187,12 @@ static verdict admit(cn_engine *e, cn_sequence *s)
         cn_sequence_release(s, e->pool);
         return DEFERRED;
     }
-    const uint32_t missing = (length + CN_PAGE_TOKENS - 1) / CN_PAGE_TOKENS - s->page_count;
-    // One page beside for each running sequence, or they would soon push this one out again.
-    if (cn_page_pool_available(e->pool) < missing + e->running.count) {
+    if (!fits(e, s, s->page_count)) {
         cn_sequence_release(s, e->pool);
-        s->pages_wanted = cn_page_pool_available(e->pool) + 1;
-        return BLOCKED;
+        return block(e, s);
     }
     copy_partial_page(e, s);
-    const cn_code code = cn_sequence_grow(s, e->pool, length);
+    const cn_code code = cn_sequence_grow(s, e->pool, cn_sequence_length(s));
     CN_ASSERT(code == CN_OK);
     e->free_slot_count--;
     s->pages_wanted = 0;
@@ -185,7 +218,9 @@ static void admit_waiting(cn_engine *e)
         newer = s->newer;
         if (cn_batch_token_room(&e->batch) == 0 || e->free_slot_count == 0) return;
         if (cn_batch_delta_room(&e->batch) < e->pages_per_slot) return;
-        const verdict v = admit(e, s);
+        verdict v = admit(e, s);
+        // Nobody runs who would give pages back: those brought back for others must do it.
+        if (v == BLOCKED && e->running.count == 0 && cn_restore_yield(e, s)) v = admit(e, s);
         if (v == BLOCKED) return;        // in order: a big one is not starved by small ones
         if (v == ADMITTED) seat(e, s);
     }

@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "scheduler/compose_int.h"
+#include "scheduler/restore_int.h"
 
 /* How it works. A sequence is in one of four lists:
  *
@@ -21,7 +22,10 @@
  * Every round first makes sure that whatever it may report fits into every port's ring. If not, it
  * does nothing: the device stands still until the reader has caught up, and nothing grows. */
 
-enum { PENDING_STARTED_MAX = 4 };    // sequences that started and wait again, per slot: see take_order
+enum {
+    PENDING_STARTED_MAX = 4,     // sequences that started and wait again, per slot: see take_order
+    WRITE_BEHIND_MAX = 16384     // sealed pages that wait to be written behind; each costs 72 bytes
+};
 
 // ---- open and close
 
@@ -73,6 +77,20 @@ static cn_code open_memory(cn_engine *e)
     return cn_batch_open(&e->batch, o->slot_count, o->step_tokens, delta_capacity(e));
 }
 
+static cn_code open_tiers(cn_engine *e, cn_err *err)
+{
+    const cn_engine_options *o = &e->options;
+    if (!o->store && o->host_bytes == 0) return CN_OK;
+    const cn_tiers_options tiers = {
+        .backend = o->backend, .pool = e->pool, .store = o->store, .page_bytes = e->kv.page_bytes,
+        .host_bytes = o->host_bytes, .tenant_percent = o->tenant_percent,
+        .chain_max = e->pages_per_slot, .queue_max = WRITE_BEHIND_MAX, .seed = o->index_seed,
+        .clock = o->clock, .metrics = o->metrics,
+    };
+    if (o->store) cn_store_port_attach(o->store, o->wake);
+    return cn_tiers_open(&tiers, &e->tiers, err);
+}
+
 cn_code cn_engine_open(const cn_engine_options *options, cn_engine **out, cn_err *err)
 {
     *out = NULL;
@@ -102,6 +120,7 @@ cn_code cn_engine_open(const cn_engine_options *options, cn_engine **out, cn_err
     code = open_memory(e);
     if (code != CN_OK) cn_err_set(err, code, "engine: no memory for its queues");
     else code = options->backend->ops->kv_create(options->backend, &kv, err);
+    if (code == CN_OK) code = open_tiers(e, err);
     if (code != CN_OK) {
         cn_engine_close(e);
         return code;
@@ -116,6 +135,7 @@ void cn_engine_close(cn_engine *e)
     if (!e) return;
     for (uint32_t i = 0; i < e->port_count; i++) cn_port_close(&e->ports[i]);
     cn_batch_close(&e->batch);
+    cn_tiers_close(e->tiers);
     cn_page_pool_close(e->pool);
     free(e->ports);
     free(e->tables);
@@ -182,6 +202,7 @@ void cn_engine_finish(cn_engine *e, cn_sequence *s, cn_finish finish, cn_code co
 {
     cn_generation *g = s->generation;
     if (s->state == CN_SEQUENCE_RUNNING) cn_engine_unseat(e, s);
+    cn_restore_drop(e, s);
     if (!s->started) atomic_fetch_sub_explicit(&e->queued, 1, memory_order_relaxed);
     if (s->choice == 0) release_forks(e, g);
     move(e, s, CN_SEQUENCE_FREE);
@@ -198,13 +219,14 @@ void cn_engine_finish(cn_engine *e, cn_sequence *s, cn_finish finish, cn_code co
 static void start_sequences(cn_engine *e, cn_engine_port *port, cn_generation *g)
 {
     cn_sequence *first = NULL;
+    const cn_page_key root = cn_page_key_root(&e->kv, e->options.model, g->salt);
     g->engine_open = g->choice_count;
     for (uint32_t choice = 0; choice < g->choice_count; choice++) {
         cn_sequence *s = e->free.oldest;
         const uint32_t epoch = s->epoch + 1;
         cn_sequence_list_remove(&e->free, s);
         *s = (cn_sequence){.generation = g, .port = port, .choice = choice, .epoch = epoch,
-                           .reported_count = 1};
+                           .root = root, .reported_count = 1};
         if (!first) first = s;
         else {
             s->parent = first;
@@ -292,8 +314,13 @@ static void take_sample(cn_engine *e, cn_sequence *s, const cn_step_output *outp
 static void seal_done(cn_engine *e, cn_sequence *s)
 {
     while ((s->sealed_count + 1) * CN_PAGE_TOKENS <= s->done_count) {
+        const cn_page_key before = s->chain;
+        const uint32_t index = s->sealed_count;
         if (cn_sequence_seal_next(s, e->pool)) {
-            cn_batch_add_delta(&e->batch, s, s->sealed_count - 1);
+            cn_batch_add_delta(&e->batch, s, index);
+        } else if (e->tiers) {
+            cn_tiers_sealed(e->tiers, &(cn_host_page){.key = s->chain, .parent = before,
+                                                      .index = index, .tenant = s->root.bytes[0]});
         }
     }
 }
@@ -325,12 +352,13 @@ static bool collect(cn_engine *e)
     if (!e->options.backend->ops->step_poll(e->options.backend, &result)) return false;
     const cn_batch_record *record = cn_batch_record_of(&e->batch, result.ticket);
     cn_metrics *m = e->options.metrics;
-    uint32_t at = 0, tokens = 0;
+    uint32_t at = 0, tokens = 0, prompt_tokens = 0;
     for (uint32_t i = 0; i < record->count; i++) {
         const cn_batch_entry *entry = &record->entries[i];
         const uint32_t first = at;
         while (at < result.output_count && result.outputs[at].slot.v == entry->slot.v) at++;
         tokens += entry->token_count;
+        if (entry->token_count > 1) prompt_tokens += entry->token_count;
         if (entry->sequence->epoch != entry->epoch) continue;
         if (result.code != CN_OK) {
             cn_engine_finish(e, entry->sequence, CN_FINISH_ERROR, result.code);
@@ -340,6 +368,10 @@ static bool collect(cn_engine *e)
     }
     CN_ASSERT(at == result.output_count);
     cn_batch_retire(&e->batch);
+    // A step with hardly anything but decodes says nothing of what a prompt costs.
+    if (e->tiers && prompt_tokens > tokens / 2) {
+        cn_tiers_prefilled(e->tiers, prompt_tokens, result.busy_ns);
+    }
     cn_metrics_add(&m->steps, 1);
     cn_metrics_add(&m->step_tokens, tokens);
     cn_metrics_add(&m->device_busy_ns, result.busy_ns);
@@ -372,18 +404,36 @@ static void update_gauges(cn_engine *e)
 bool cn_engine_poll(cn_engine *e)
 {
     bool worked = false;
+    e->asked = false;
     e->now_ns = cn_clock_now_ns(&e->options.clock);
     for (uint32_t i = 0; i < e->port_count; i++) {
         while (take_order(e, &e->ports[i])) worked = true;
     }
-    while (reports_fit(e) && collect(e)) worked = true;
+    while (reports_fit(e) && collect(e)) {
+        CN_ASSERT_SLOW((cn_engine_check(e), true));
+        worked = true;
+    }
+    if (e->tiers) {
+        cn_restore_ahead(e);
+        worked |= cn_tiers_poll(e->tiers, e->batch.record_count > 0);
+    }
     if (reports_fit(e) && e->batch.record_count < CN_BATCH_IN_FLIGHT_MAX) {
         cn_compose_step(e);
-        worked |= cn_batch_submit(&e->batch, e->options.backend);
+        worked |= cn_batch_submit(&e->batch, e->options.backend) || e->asked;
     }
     if (worked) update_gauges(e);
     for (uint32_t i = 0; i < e->port_count; i++) cn_port_flush(&e->ports[i]);
     return worked;
+}
+
+uint64_t cn_engine_sleep_ns(const cn_engine *e)
+{
+    return e->tiers ? cn_tiers_sleep_ns(e->tiers) : UINT64_MAX;
+}
+
+uint32_t cn_engine_unsaved_pages(const cn_engine *e)
+{
+    return e->tiers ? cn_tiers_unsaved(e->tiers) : 0;
 }
 
 bool cn_engine_idle(const cn_engine *e)
@@ -403,8 +453,11 @@ void cn_engine_check(const cn_engine *e)
         CN_ASSERT(s->submitted_count <= s->page_count * CN_PAGE_TOKENS);
         held += s->page_count;
     }
-    CN_ASSERT(counts.filling + counts.shared <= held);
-    CN_ASSERT((held == 0) == (counts.filling + counts.shared == 0));
+    if (e->tiers) {
+        cn_tiers_check(e->tiers);
+        held += cn_tiers_held(e->tiers);
+    }
+    CN_ASSERT(held == counts.refs);
     CN_ASSERT(e->free_slot_count + e->running.count == e->options.slot_count);
 }
 

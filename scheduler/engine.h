@@ -20,6 +20,7 @@
 #include "base/wake.h"
 #include "kernels/backend.h"
 #include "state/page_key.h"
+#include "state/store.h"
 
 typedef struct cn_engine cn_engine;
 typedef struct cn_engine_port cn_engine_port;
@@ -36,6 +37,9 @@ typedef struct cn_engine_options {
     uint32_t port_count;
     uint64_t index_seed;         // from cn_random: perturbs the prefix index
     uint8_t model[CN_FINGERPRINT_BYTES];     // which weights these are: in the key of every page
+    uint64_t host_bytes;         // host memory for pages; 0: none, or with a store what is on the way
+    uint32_t tenant_percent;     // of it, that one tenant keeps when others want it
+    cn_store_port *store;        // for pages; the engine attaches it; NULL: no store
     cn_clock clock;
     cn_metrics *metrics;         // borrowed
     cn_wake *wake;               // the engine thread's; also given to the backend
@@ -81,7 +85,9 @@ typedef struct cn_event {
     cn_code code;                // FINISHED with ERROR
     uint32_t choice;
     uint32_t position;           // TOKEN, PROMPT: of the token in its sequence
-    uint32_t cached_tokens;      // STARTED: prompt tokens that need no computing
+    uint32_t cached_tokens;      // STARTED: prompt tokens that need no computing; of these
+    uint32_t host_tokens;        // came from host memory,
+    uint32_t store_tokens;       // and from the store
     int32_t token;               // TOKEN, PROMPT
     bool last;                   // FINISHED: the generation moves back with this event
     float logprob;               // where sampling.logprob_count > 0
@@ -99,7 +105,8 @@ typedef struct cn_engine_info {
 /* Creates the backend's KV and `port_count` ports. The caller owns *out until close.
  * Errors: CN_E_MEMORY, CN_E_INVALID (options that cannot work together, named). */
 cn_code cn_engine_open(const cn_engine_options *options, cn_engine **out, cn_err *err);
-/* Every generation must have ended. NULL is fine. */
+/* Every generation must have ended, the backend be closed, and the store's thread have ended. NULL is
+ * fine. */
 void cn_engine_close(cn_engine *engine);
 
 void cn_engine_info_get(const cn_engine *engine, cn_engine_info *out);      // [any]
@@ -108,6 +115,10 @@ cn_engine_port *cn_engine_port_at(cn_engine *engine, uint32_t index);
 /* One round: messages in, finished steps out, next step submitted. Never blocks; false if there was
  * nothing to do. */
 bool cn_engine_poll(cn_engine *engine);
+/* Time until a poll may have something to do though no wake said so; UINT64_MAX: none. */
+uint64_t cn_engine_sleep_ns(const cn_engine *engine);
+/* Pages that a restart would lose and that can still be saved: what draining waits for. [any] */
+uint32_t cn_engine_unsaved_pages(const cn_engine *engine);
 /* True if no generation is in the engine. */
 bool cn_engine_idle(const cn_engine *engine);
 /* Prints the invariants' violations by asserting: every page is where it should be. For tests. */

@@ -7,12 +7,14 @@
 #include <stdatomic.h>
 
 #include "scheduler/batch_int.h"
+#include "state/tiers.h"
 
 struct cn_engine {
     cn_engine_options options;
     cn_engine_info info;
     cn_kv_info kv;
     cn_page_pool *pool;
+    cn_tiers *tiers;             // NULL: pages live on the device only
     cn_batch batch;
     cn_engine_port *ports;
     uint32_t port_count;         // opened so far
@@ -28,6 +30,7 @@ struct cn_engine {
 
     _Atomic uint32_t queued;     // sequences that were submitted and never started
     uint64_t now_ns;             // of this round
+    bool asked;                  // pages were looked for in this round: another one moves them
 };
 
 /* Ends a sequence in whatever state it is: gives back its slot and pages, reports, and recycles it. */

@@ -11,15 +11,18 @@ static void page_tokens(const cn_sequence *s, uint32_t index, int32_t tokens[CN_
     }
 }
 
-void cn_sequence_find_prefix(cn_sequence *s, cn_page_pool *pool, const cn_page_key *root)
+cn_page_key cn_sequence_key(const cn_sequence *s, uint32_t index, const cn_page_key *before)
+{
+    int32_t tokens[CN_PAGE_TOKENS];
+    page_tokens(s, index, tokens);
+    return cn_page_key_next(before, tokens);
+}
+
+void cn_sequence_find_prefix(cn_sequence *s, cn_page_pool *pool)
 {
     const uint32_t full_pages = (cn_sequence_length(s) - 1) / CN_PAGE_TOKENS;
-    s->chain = *root;
-    s->page_count = 0;
     while (s->page_count < full_pages) {
-        int32_t tokens[CN_PAGE_TOKENS];
-        page_tokens(s, s->page_count, tokens);
-        const cn_page_key key = cn_page_key_next(&s->chain, tokens);
+        const cn_page_key key = cn_sequence_key(s, s->page_count, &s->chain);
         if (!cn_page_pool_find(pool, &key, &s->pages[s->page_count])) break;
         s->chain = key;
         s->page_count++;
@@ -42,9 +45,7 @@ bool cn_sequence_seal_next(cn_sequence *s, cn_page_pool *pool)
 {
     const uint32_t index = s->sealed_count;
     CN_ASSERT(index < s->page_count && (index + 1) * CN_PAGE_TOKENS <= s->done_count);
-    int32_t tokens[CN_PAGE_TOKENS];
-    page_tokens(s, index, tokens);
-    s->chain = cn_page_key_next(&s->chain, tokens);
+    s->chain = cn_sequence_key(s, index, &s->chain);
     const cn_page_id before = s->pages[index];
     cn_page_pool_seal(pool, &s->pages[index], &s->chain);
     s->sealed_count++;

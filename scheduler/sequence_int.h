@@ -9,6 +9,7 @@
 
 #include "scheduler/port_int.h"
 #include "state/page_pool.h"
+#include "state/tiers.h"
 
 typedef enum cn_sequence_state {
     CN_SEQUENCE_FREE,
@@ -34,7 +35,9 @@ struct cn_sequence {
     cn_page_id *pages;           // block table of the slot; page_count entries are held
     uint32_t page_count;
     uint32_t sealed_count;       // the first ones, which are shared and in the index
-    cn_page_key chain;           // key of the last sealed page, or the tenant's root
+    cn_page_key root;            // of the tenant's keys
+    cn_page_key chain;           // key of the last sealed page, or the root
+    cn_restore *restore;         // WAITING: pages on their way to the device, or NULL
     uint32_t choice;
     uint32_t output_count;       // tokens of the answer that are known
     uint32_t sample_count;       // tokens that steps in flight will sample
@@ -43,6 +46,8 @@ struct cn_sequence {
     uint32_t reported_count;     // prompt tokens whose logprob was reported, the first counted in
     uint32_t pages_wanted;       // WAITING: do not try again before so many are available
     uint64_t token_ns;           // when the last token came
+    uint32_t pages_from[CN_TIER_COUNT];      // of the last restore
+    bool asked;                  // its pages were looked for since it waits
     bool started;                // had a place in the batch before
 };
 
@@ -72,9 +77,20 @@ static inline bool cn_sequence_prefilling(const cn_sequence *s)
     return s->state == CN_SEQUENCE_RUNNING && s->done_count < cn_sequence_length(s) - 1;
 }
 
-/* Fills the block table with sealed pages of the longest cached prefix, at most up to the last known
- * token, which must be computed to go on. Sets page_count, sealed_count, chain and the counts. */
-void cn_sequence_find_prefix(cn_sequence *s, cn_page_pool *pool, const cn_page_key *root);
+/* True while tokens of its prompt are to be reported: all of it must be computed, to have the logits. */
+static inline bool cn_sequence_reports(const cn_sequence *s)
+{
+    const cn_generation *g = s->generation;
+    return g->prompt_logprobs && s->choice == 0 && s->reported_count < g->prompt_count;
+}
+
+/* The key of page `index`, which is known whole, behind a page with key `before`. */
+cn_page_key cn_sequence_key(const cn_sequence *s, uint32_t index, const cn_page_key *before);
+
+/* Adds to its pages, the last of which has key `chain`, the sealed ones that follow in the pool, at
+ * most up to the last known token, which must be computed to go on. Sets page_count, sealed_count,
+ * chain and the counts. */
+void cn_sequence_find_prefix(cn_sequence *s, cn_page_pool *pool);
 
 /* Pages up to `token_count` positions: takes what is missing. CN_E_PAGES keeps what it got. */
 cn_code cn_sequence_grow(cn_sequence *s, cn_page_pool *pool, uint32_t token_count);

@@ -38,7 +38,7 @@ struct cn_page_pool {
     uint32_t page_count;
     list lists[PLACE_COUNT];     // of FREE and IDLE
     uint32_t counts[PLACE_COUNT];
-    uint64_t evictions;
+    uint64_t refs, evictions;
 };
 
 static void list_push(cn_page_pool *pool, list *l, uint32_t at)
@@ -107,6 +107,7 @@ cn_code cn_page_pool_take(cn_page_pool *pool, cn_page_id *out)
     }
     CN_ASSERT(pool->pages[at].refs == 0);
     pool->pages[at].refs = 1;
+    pool->refs++;
     move(pool, at, FILLING);
     out->v = at;
     return CN_OK;
@@ -117,6 +118,7 @@ bool cn_page_pool_find(cn_page_pool *pool, const cn_page_key *key, cn_page_id *o
     uint64_t at;
     if (!cn_map_find(pool->by_key, key->bytes, CN_KEY_BYTES, &at)) return false;
     out->v = (uint32_t)at;
+    pool->refs++;
     if (pool->pages[at].refs++ == 0) move(pool, (uint32_t)at, SHARED);
     return true;
 }
@@ -143,6 +145,7 @@ void cn_page_pool_put(cn_page_pool *pool, cn_page_id id)
     CN_ASSERT(id.v < pool->page_count);
     page *p = &pool->pages[id.v];
     CN_ASSERT(p->refs > 0);
+    pool->refs--;
     if (--p->refs == 0) move(pool, id.v, p->place == FILLING ? FREE : IDLE);
 }
 
@@ -154,21 +157,24 @@ uint32_t cn_page_pool_available(const cn_page_pool *pool)
 void cn_page_pool_counts(const cn_page_pool *pool, cn_page_counts *out)
 {
     *out = (cn_page_counts){pool->counts[FREE], pool->counts[FILLING], pool->counts[SHARED],
-                            pool->counts[IDLE], pool->evictions};
+                            pool->counts[IDLE], pool->refs, pool->evictions};
 }
 
 void cn_page_pool_check(const cn_page_pool *pool)
 {
     uint32_t counts[PLACE_COUNT] = {0};
+    uint64_t refs = 0;
     for (uint32_t at = 0; at < pool->page_count; at++) {
         const page *p = &pool->pages[at];
         uint64_t found = NONE;
         counts[p->place]++;
+        refs += p->refs;
         CN_ASSERT((p->refs > 0) == (p->place == FILLING || p->place == SHARED));
         const bool indexed = cn_map_find(pool->by_key, p->key.bytes, CN_KEY_BYTES, &found) &&
                              found == at;
         CN_ASSERT(indexed == (p->place == SHARED || p->place == IDLE));
     }
     for (int i = 0; i < PLACE_COUNT; i++) CN_ASSERT(counts[i] == pool->counts[i]);
+    CN_ASSERT(refs == pool->refs);
     CN_ASSERT(cn_map_count(pool->by_key) == counts[SHARED] + counts[IDLE]);
 }

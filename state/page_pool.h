@@ -18,6 +18,7 @@ typedef struct cn_page_pool cn_page_pool;
 
 typedef struct cn_page_counts {
     uint32_t free, filling, shared, idle;
+    uint64_t refs;               // references that holders have, of all pages
     uint64_t evictions;          // idle pages that lost their content, so far
 } cn_page_counts;
 

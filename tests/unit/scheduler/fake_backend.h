@@ -1,7 +1,8 @@
 /* tests/unit/scheduler/fake_backend.h: a backend whose pages hold token ids.
  * The "model" hashes every token from position 0 on, read through the block table of the slot, so a
  * page that is wrong, stale, shared too early or written by somebody else gives another next token
- * than the reference, which hashes the plain list. Steps wait until the test lets them run.
+ * than the reference, which hashes the plain list. Steps and copies of pages wait until the test lets
+ * them run; a copy happens as late as the contract allows, when it is found to be done.
  *
  * Threads: one.
  * Memory:  fixed arrays; the bounds are asserted. */
@@ -53,6 +54,10 @@ typedef struct fake_backend {
     uint32_t runnable;           // steps that the test lets run
     cn_ticket tickets;
     cn_step_output outputs[FAKE_OUTPUTS];
+    cn_page_io io[FAKE_PAGES];
+    uint32_t io_count;           // 0: no batch under way
+    cn_ticket io_ticket, io_after;
+    bool io_stuck;               // copies wait
     uint64_t step_count, token_count;
     uint32_t page_count;
     cn_code fail;                // of the next step that runs
@@ -196,12 +201,44 @@ static bool fake_poll(cn_backend *backend, cn_step_result *out)
     return true;
 }
 
+static cn_code fake_page_io(cn_backend *backend, const cn_page_io *ops, uint32_t count, cn_ticket *out)
+{
+    fake_backend *f = (fake_backend *)backend;
+    if (f->io_count > 0) return CN_E_AGAIN;
+    CN_ASSERT(count > 0 && count <= FAKE_PAGES);
+    for (uint32_t i = 0; i < count; i++) {
+        CN_ASSERT(ops[i].page.v < f->page_count);
+        f->io[i] = ops[i];
+        if (ops[i].kind == CN_PAGE_READ) memset(ops[i].host, 0x33, sizeof f->pages[0]);
+    }
+    f->io_count = count;
+    f->io_after = f->tickets;
+    *out = ++f->io_ticket;
+    return CN_OK;
+}
+
+static bool fake_page_io_done(cn_backend *backend, cn_ticket ticket)
+{
+    fake_backend *f = (fake_backend *)backend;
+    if (f->io_count > 0 && !f->io_stuck && f->tickets - f->count >= f->io_after) {
+        for (uint32_t i = 0; i < f->io_count; i++) {
+            int32_t *page = f->pages[f->io[i].page.v];
+            if (f->io[i].kind == CN_PAGE_READ) memcpy(f->io[i].host, page, sizeof f->pages[0]);
+            else memcpy(page, f->io[i].host, sizeof f->pages[0]);
+        }
+        f->io_count = 0;
+    }
+    return f->io_count == 0 || ticket < f->io_ticket;
+}
+
 static const cn_backend_ops fake_ops = {
     .name = "fake",
     .kv_info = fake_kv_info,
     .kv_create = fake_kv_create,
     .step_submit = fake_submit,
     .step_poll = fake_poll,
+    .page_io = fake_page_io,
+    .page_io_done = fake_page_io_done,
 };
 
 static inline void fake_backend_init(fake_backend *f)
