@@ -25,7 +25,7 @@ CALLS = [
     (r"clock_gettime|gettimeofday|\btime\s*\(\s*NULL", {"base/clock.c"}, "cn_clock (base/clock.h)"),
     (r"\bgetrandom|\brand\s*\(|\brandom\s*\(\s*\)", {"base/random.c"}, "cn_random (base/random.h)"),
     (r"\bsocket\s*\(|\bepoll_\w+\s*\(|\baccept4?\s*\(",
-     {"dataplane/transport_kernel.c", "dataplane/nic_dpdk.c", "dataplane/nic_capture.c",
+     {"dataplane/transport_kernel.c", "state/redis_lane.c", "dataplane/nic_dpdk.c", "dataplane/nic_capture.c",
       "appliance/http_client.c"},
      "cn_transport (dataplane/transport.h)"),
     (r"\b(strcpy|strcat|sprintf|vsprintf|gets|strtok)\s*\(", set(), "snprintf or cn_buf (base/buf.h)"),
