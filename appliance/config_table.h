@@ -23,6 +23,8 @@
 #define CN_CONFIG_NUMBERS(X)                                                                       \
     X("cpu.threads",        cpu_threads,          0,      0,            256, "threads that compute; 0: one per core") \
     X("kv.bytes",           kv_bytes,             0,      0, 1099511627776, "memory for KV pages; 0: what engine.sequences contexts need, at most a quarter of the memory and 1 GiB") \
+    X("kv.host_bytes",      kv_host_bytes,        0,      0, 1099511627776, "host memory for pages that left the device; 0: none beside what is on the way to the store, which is right where device and host memory are the same") \
+    X("kv.tenant_percent",  kv_tenant_percent,   50,      1,            100, "of kv.host_bytes, that one tenant keeps when others want it") \
     X("engine.sequences",   sequences,           64,      1,           4096, "sequences in the batch at once") \
     X("engine.step_tokens", step_tokens,        256,     17,          65536, "tokens computed in one step, of all sequences together") \
     X("engine.context_tokens", context_tokens,    0,      0,        1048576, "context window, prompt and answer together; 0: the model's") \

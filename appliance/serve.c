@@ -42,6 +42,7 @@ struct serve;
 typedef struct room {
     const char *name;
     bool (*poll)(struct serve *s, uint64_t timeout_ns);
+    uint64_t (*sleep_ns)(const struct serve *s);     // NULL: until the wake
     cn_wake wake;
     pthread_t thread;
     bool started;
@@ -192,6 +193,8 @@ static cn_code open_engine(serve *s, cn_err *err)
         .clock = s->clock,
         .metrics = s->metrics,
         .wake = &s->scheduler.wake,
+        .host_bytes = c->kv_host_bytes,
+        .tenant_percent = (uint32_t)c->kv_tenant_percent,
     };
     memcpy(options.model, s->model, sizeof options.model);
     const cn_code code = cn_engine_open(&options, &s->engine, err);
@@ -267,6 +270,8 @@ static bool poll_scheduler(serve *s, uint64_t timeout_ns)
     return cn_engine_poll(s->engine);
 }
 
+static uint64_t sleep_scheduler(const serve *s) { return cn_engine_sleep_ns(s->engine); }
+
 static void *run_room(void *argument)
 {
     room *r = argument;
@@ -274,7 +279,7 @@ static void *run_room(void *argument)
         if (r->poll(r->serve, 0)) continue;
         cn_wake_prepare(&r->wake);
         if (r->poll(r->serve, 0) || atomic_load(&r->stop)) cn_wake_cancel(&r->wake);
-        else cn_wake_wait(&r->wake, UINT64_MAX);
+        else cn_wake_wait(&r->wake, r->sleep_ns ? r->sleep_ns(r->serve) : UINT64_MAX);
     }
     return NULL;
 }
@@ -343,6 +348,7 @@ static cn_code open_all(serve *s, cn_err *err)
     if (code == CN_OK) code = open_room(&s->net, "net", poll_net, s, err);
     if (code == CN_OK) code = open_room(&s->front, "api", poll_front, s, err);
     if (code == CN_OK) code = open_room(&s->scheduler, "engine", poll_scheduler, s, err);
+    s->scheduler.sleep_ns = sleep_scheduler;
     if (code == CN_OK) code = cn_checkpoint_open(s->settings->model, &s->checkpoint, err);
     if (code == CN_OK) code = open_text(s, err);
     if (code == CN_OK) code = open_backend(s, err);
@@ -396,7 +402,8 @@ static void log_ready(const serve *s)
     }
 }
 
-/* Waits for running answers, then for their last bytes. Returns the exit code. */
+/* Waits for running answers, for their last bytes, and for pages on their way to the store. Returns
+ * the exit code. */
 static int drain(serve *s)
 {
     const uint64_t start_ns = cn_clock_now_ns(&s->clock);
@@ -407,7 +414,8 @@ static int drain(serve *s)
     cn_api_drain(s->api);
     atomic_store(&s->drain, true);
     cn_wake_signal(&s->net.wake);
-    while (cn_api_request_count(s->api) > 0 || atomic_load(&s->connections) > 0) {
+    while (cn_api_request_count(s->api) > 0 || atomic_load(&s->connections) > 0 ||
+           cn_engine_unsaved_pages(s->engine) > 0) {
         const int again = next_signal(s, DRAIN_CHECK_MS);
         if (again) return 128 + again;
         cn_wake_signal(&s->net.wake);        // it may have missed the first, as in stop_room
