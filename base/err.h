@@ -17,10 +17,14 @@
     X(E_UNSUPPORTED,    400, "invalid_request_error",  "unsupported_value",        "a value that Cairn does not serve") \
     X(E_SYNTAX,         400, "invalid_request_error",  "invalid_json",             "text that cannot be parsed") \
     X(E_LIMIT,          400, "invalid_request_error",  "limit_exceeded",           "above a configured limit") \
+    X(E_BAD_MODEL,      400, "invalid_request_error",  "model_not_found",          "no such model, in a Responses request") \
+    X(E_PARENT,         400, "invalid_request_error",  "previous_response_not_found", "no such earlier turn to go on from") \
+    X(E_EXCLUSIVE,      400, "invalid_request_error",  "mutually_exclusive_parameters", "two parameters that exclude each other") \
     X(E_CONTEXT,        400, "invalid_request_error",  "context_length_exceeded",  "prompt and answer exceed the context window") \
     X(E_HTTP,           400, "invalid_request_error",  "malformed_http",           "bytes that are not HTTP/1.1") \
     X(E_AUTH,           401, "invalid_request_error",  "invalid_api_key",          "no API key, or a wrong one") \
     X(E_NOT_FOUND,      404, "invalid_request_error",  "not_found",                "no such route or object") \
+    X(E_ABSENT,         404, "invalid_request_error",  "",                         "no such response, conversation or item") \
     X(E_MODEL,          404, "invalid_request_error",  "model_not_found",          "no such model") \
     X(E_METHOD,         405, "invalid_request_error",  "method_not_allowed",       "the route has another method") \
     X(E_TIMEOUT,        408, "invalid_request_error",  "request_timeout",          "the request did not arrive in time") \

@@ -20,6 +20,9 @@
     X(http_idle_ms,       ms,         75000,   100,     3600000, "time a connection may stay idle between requests") \
     X(json_depth,         count,         64,     4,        1024, "nesting of a JSON body") \
     X(messages,           count,       4096,     1,     1000000, "messages of one chat request") \
+    X(conversation_items, count,         20,     1,        4096, "items of one request that adds them to a conversation") \
+    X(background_turns,   count,        256,     1,      100000, "background turns that are under way") \
+    X(store_ms,           ms,          2000,    10,       60000, "time that a request waits for the store of turns") \
     X(queue_requests,     count,       1024,     1,     1000000, "sequences that wait for a place in the batch") \
     X(prompts,            count,        128,     1,       65536, "prompts of one completions request") \
     X(choices,            count,          8,     1,         128, "n: answers to one prompt") \

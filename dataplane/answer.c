@@ -7,7 +7,6 @@
 #include "dataplane/api_int.h"
 #include "dataplane/error_body.h"
 #include "dataplane/logprobs.h"
-#include "dataplane/sse.h"
 
 /* How it works. A choice runs until the engine says that it has finished, or a stop string is
  * found. In the second case the engine is asked to end it, and whatever it still says of it is
@@ -48,7 +47,7 @@ static bool make_end_ids(cn_answer *a)
 static cn_sampling sampling_of(const cn_answer *a)
 {
     const cn_params *p = &a->params;
-    const int64_t top = a->is_chat ? p->top_logprobs : p->text_logprobs;
+    const int64_t top = a->kind->is_chat ? p->top_logprobs : p->text_logprobs;
     return (cn_sampling){
         .temperature = (float)p->temperature,
         .top_p = (float)p->top_p,
@@ -77,7 +76,7 @@ static cn_code tokens_max_of(cn_answer *a, uint32_t prompt_count, uint32_t *out,
     if (asked >= 0 ? (uint64_t)asked > room || prompt_count > window : room == 0) {
         return cn_generate_context_error(a, prompt_count, asked, err);
     }
-    uint64_t tokens = asked >= 0 ? (uint64_t)asked : a->is_chat ? room : room < 16 ? room : 16;
+    uint64_t tokens = asked >= 0 ? (uint64_t)asked : a->kind->is_chat ? room : room < 16 ? room : 16;
     *out = (uint32_t)(tokens < limit ? tokens : limit);
     return CN_OK;
 }
@@ -141,7 +140,7 @@ static cn_code prepare(cn_answer *a, const cn_answer_input *inputs, uint32_t cou
     const uint32_t choice_count = count * (uint32_t)a->params.n;
     a->prompts = cn_arena_take_array(arena, count, sizeof *a->prompts);
     a->choices = cn_arena_take_array(arena, choice_count, sizeof *a->choices);
-    if (!a->prompts || !a->choices || !make_end_ids(a) || !cn_answer_body_head(a) ||
+    if (!a->prompts || !a->choices || !make_end_ids(a) || !a->kind->head(a) ||
         cn_stop_string_set_init(&a->stops, stop->texts, stop->lens, stop->count, arena) != CN_OK) {
         return no_memory(err);
     }
@@ -176,7 +175,7 @@ cn_code cn_answer_submit(cn_answer *answer, const cn_answer_input *inputs, uint3
 
 // ---- cancelling
 
-static void cancel_all(cn_answer *a)
+void cn_answer_cancel(cn_answer *a)
 {
     for (uint32_t i = 0; i < a->prompt_count; i++) {
         if (a->prompts[i].in_engine) a->prompts[i].cancel_wanted = true;
@@ -213,33 +212,37 @@ bool cn_answer_retry_cancel(cn_answer *answer)
 void cn_answer_gone(cn_answer *answer)
 {
     cn_reply_drop(&answer->reply);
-    cancel_all(answer);
+    if (answer->kind->gone && answer->kind->gone(answer)) return;
+    cn_answer_cancel(answer);
 }
 
 static void add_error_headers(cn_answer *a, cn_code code)
 {
     if (cn_err_info(code)->http_status == 503) cn_reply_header(&a->reply, "Retry-After", "1");
+    if (code == CN_E_CONFLICT) cn_reply_header(&a->reply, "x-should-retry", "true");
     if (code == CN_E_AUTH) cn_reply_header(&a->reply, "WWW-Authenticate", "Bearer");
+}
+
+void cn_answer_refuse(cn_answer *answer, const cn_err *err)
+{
+    cn_reply *reply = &answer->reply;
+    if (reply->state != CN_REPLY_IDLE) return;
+    cn_buf_clear(&reply->out);
+    add_error_headers(answer, err->code);
+    cn_error_body_write(err, answer->error_prompt_tokens, answer->api->engine.context_tokens_max,
+                        &reply->out);
+    cn_reply_whole(reply, cn_err_info(err->code)->http_status, "application/json");
 }
 
 void cn_answer_fail(cn_answer *answer, const cn_err *err)
 {
-    cn_reply *reply = &answer->reply;
-    if (reply->state == CN_REPLY_IDLE) {
-        cn_buf_clear(&reply->out);
-        add_error_headers(answer, err->code);
-        cn_error_body_write(err, answer->error_prompt_tokens,
-                            answer->api->engine.context_tokens_max, &reply->out);
-        cn_reply_whole(reply, cn_err_info(err->code)->http_status, "application/json");
-    } else if (!reply->complete) {
-        cn_sse_error(answer, err);
-        cn_reply_end(reply);
-    }
-    cancel_all(answer);
+    answer->kind->fail(answer, err);
+    cn_answer_cancel(answer);
 }
 
 void cn_answer_close(cn_answer *answer)
 {
+    if (answer->kind->close) answer->kind->close(answer);
     for (uint32_t i = 0; i < answer->prompt_count; i++) cn_buf_close(&answer->prompts[i].logprobs);
     for (uint32_t i = 0; i < answer->choice_count; i++) {
         cn_buf_close(&answer->choices[i].text);
@@ -249,8 +252,7 @@ void cn_answer_close(cn_answer *answer)
 
 // ---- the end of choices and of the answer
 
-// Whether some text or logprobs did not fit into request_bytes.
-static bool is_cut(const cn_answer *a)
+bool cn_answer_is_cut(const cn_answer *a)
 {
     bool cut = a->reply.out.overflowed || a->api->piece.overflowed || a->api->text.overflowed;
     for (uint32_t i = 0; i < a->choice_count; i++) {
@@ -260,38 +262,34 @@ static bool is_cut(const cn_answer *a)
     return cut;
 }
 
-// Nothing right could follow. The end of a stream that is cut lacks its [DONE].
-static void fail_overflow(cn_answer *a)
+void cn_answer_overflow(cn_answer *a)
 {
     cn_err err;
-    if (a->reply.complete) return;
-    cn_buf_clear(&a->reply.out);
-    a->reply.sent = 0;
+    if (a->reply.complete && !a->detached) return;
+    if (a->reply.out.overflowed) {
+        cn_buf_clear(&a->reply.out);
+        a->reply.sent = 0;
+    }
     cn_err_set(&err, CN_E_LIMIT, "the answer is larger than limit request_bytes (%" PRIu64 ")",
                a->api->options.limits->request_bytes);
     cn_answer_fail(a, &err);
 }
 
-static void complete(cn_answer *a)
+static void begin(cn_answer *a, cn_answer_choice *c)
 {
-    if (a->params.stream) {
-        cn_sse_done(a);
-        cn_reply_end(&a->reply);
-        return;
-    }
-    if (!is_cut(a)) cn_answer_body_write(a, &a->reply.out);
-    if (is_cut(a)) fail_overflow(a);
-    else cn_reply_whole(&a->reply, 200, "application/json");
+    if (c->begun) return;
+    c->begun = true;
+    a->kind->begin(a, c);
 }
 
 static void end_choice(cn_answer *a, cn_answer_choice *c, cn_answer_end end)
 {
     c->end = end;
-    if (a->params.stream) {
-        if (!c->begun) cn_sse_begin(a, c);
-        cn_sse_finish(a, c);
-    }
-    if (--a->open_count == 0) complete(a);
+    begin(a, c);
+    a->kind->end(a, c);
+    if (--a->open_count > 0) return;
+    if (cn_answer_is_cut(a)) cn_answer_overflow(a);
+    else a->kind->complete(a);
 }
 
 // ---- tokens
@@ -323,17 +321,6 @@ static void add_logprob(cn_buf *records, const cn_event *event, uint32_t text_of
     });
 }
 
-// Sends or keeps text, and what came with it.
-static void put_text(cn_answer *a, cn_answer_choice *c, const cn_buf *text)
-{
-    if (a->params.stream) {
-        if (!c->begun) cn_sse_begin(a, c);
-        cn_sse_text(a, c, text->data, text->len);
-    } else {
-        cn_buf_add(&c->text, text->data, text->len);
-    }
-}
-
 /* Runs api->piece through the stop strings into api->text. Before min_tokens no stop string counts,
  * not even the beginning of one. */
 static int32_t scan_piece(cn_answer *a, cn_answer_choice *c)
@@ -351,7 +338,7 @@ static int32_t scan_piece(cn_answer *a, cn_answer_choice *c)
 static void stop_at_string(cn_answer *a, cn_answer_choice *c, int32_t found)
 {
     c->stop_string = found;
-    put_text(a, c, &a->api->text);
+    a->kind->text(a, c, &a->api->text);
     end_choice(a, c, CN_ANSWER_STOP);
 }
 
@@ -360,7 +347,7 @@ static void take_token(cn_answer *a, cn_answer_choice *c, const cn_event *event)
     struct cn_api *api = a->api;
     const bool ends = is_among(a->end_ids, a->end_id_count, event->token);
     if (!a->first_token_ns) a->first_token_ns = cn_clock_now_ns(&api->options.clock);
-    if (a->params.stream && !c->begun) cn_sse_begin(a, c);
+    begin(a, c);
     c->token_count++;
     a->completion_tokens++;
     cn_buf_clear(&api->piece);
@@ -377,9 +364,9 @@ static void take_token(cn_answer *a, cn_answer_choice *c, const cn_event *event)
         c->cancel_wanted = true;
         stop_at_string(a, c, found);
     } else {
-        put_text(a, c, &api->text);
+        a->kind->text(a, c, &api->text);
     }
-    if (a->reply.out.overflowed) fail_overflow(a);
+    if (a->reply.out.overflowed) cn_answer_overflow(a);
 }
 
 // The engine has ended a choice: what was held back is text after all.
@@ -394,7 +381,7 @@ static void finish_choice(cn_answer *a, cn_answer_choice *c, cn_finish finish)
         return;
     }
     cn_stop_string_finish(&c->stops, &api->text);
-    if (api->text.len) put_text(a, c, &api->text);
+    if (api->text.len) a->kind->text(a, c, &api->text);
     if (finish == CN_FINISH_STOP) {
         const cn_generation *g = &c->prompt->generation;
         const int32_t last = g->output[(size_t)c->number * g->tokens_max + c->token_count - 1];
@@ -442,11 +429,7 @@ static void take_start(cn_answer_prompt *p, const cn_event *event)
             count_prompt_token(p, p->input.ids[0]);
         }
     }
-    if (a->params.stream && a->reply.state == CN_REPLY_IDLE) {
-        cn_reply_header(&a->reply, "Cache-Control", "no-cache");
-        cn_reply_header(&a->reply, "X-Accel-Buffering", "no");   // a proxy must not collect frames
-        cn_reply_stream(&a->reply, 200, "text/event-stream");
-    }
+    a->kind->start(a);
 }
 
 static void take_prompt_token(cn_answer_prompt *p, const cn_event *event)

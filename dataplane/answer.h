@@ -67,15 +67,38 @@ typedef struct cn_answer_choice {
     cn_buf logprobs;             // records: of a body; of the frame being written
 } cn_answer_choice;
 
+/* What differs between the kinds of answer: a table of functions for each. `head` to `complete` are
+ * called in this order; `fail` at any time, `close` once. */
+typedef struct cn_answer_kind {
+    unsigned requests;           // CN_PARAMS_CHAT, ...
+    const char *input;           // the member that holds the prompt, for errors
+    bool is_chat;                // a prompt of messages: it may use the window, OpenAI's newer logprobs
+    bool (*head)(cn_answer *answer);     // prepares what is written; false without memory
+    void (*start)(cn_answer *answer);    // a choice has its place in the batch
+    void (*begin)(cn_answer *answer, cn_answer_choice *choice);      // before its first token
+    void (*text)(cn_answer *answer, cn_answer_choice *choice, const cn_buf *text);   // may be empty
+    void (*end)(cn_answer *answer, cn_answer_choice *choice);
+    void (*complete)(cn_answer *answer);         // every choice has ended
+    void (*fail)(cn_answer *answer, const cn_err *err);      // an error in place of the rest
+    bool (*gone)(cn_answer *answer);     // the client has; true: the work goes on. NULL: it does not
+    bool (*pump)(cn_answer *answer);     // writes what there is to send; false: some is left. Or NULL
+    void (*close)(cn_answer *answer);    // gives back what is not in the arena. NULL: nothing
+} cn_answer_kind;
+
+/* Chat and completions: frames (dataplane/sse.h) or one body (dataplane/answer_body.h). */
+extern const cn_answer_kind cn_answer_chat, cn_answer_text;
+/* Routes that are answered in one piece. */
+extern const cn_answer_kind cn_answer_plain;
+
 struct cn_answer {
     struct cn_api *api;
+    const cn_answer_kind *kind;
     cn_http_request *request;
     cn_reply reply;
     uint8_t tenant[CN_AUTH_TENANT_BYTES];
     char request_id[136];
     char route[32];              // for the log: the path of the table, or "-"
 
-    bool is_chat;
     cn_params params;
     cn_stop_string_set stops;
     const int32_t *end_ids;      // tokens that end a choice
@@ -90,6 +113,12 @@ struct cn_answer {
     uint64_t error_prompt_tokens;        // of a context error; 0: none
     uint64_t first_token_ns;             // 0: none yet
 
+    struct cn_ask *ask;          // its call to the session; NULL: none yet (dataplane/ask.h)
+    bool detached;               // goes on without its client
+    struct cn_responses_turn *turn;      // of a response that is made (dataplane/responses.h)
+    struct cn_responses_reader *reader;  // of a response that is read
+    void *work;                  // what else its handler keeps, in the arena
+
     bool in_todo, logged;
     cn_answer *todo_next;
     cn_answer *older, *newer;    // in the api's list of answers that live
@@ -99,6 +128,15 @@ struct cn_answer {
  * CN_E_MEMORY; some prompts may be in the engine then, and fail must follow. */
 cn_code cn_answer_submit(cn_answer *answer, const cn_answer_input *inputs, uint32_t count,
                          const uint8_t salt[CN_KEY_BYTES], cn_err *err);
+
+/* Replies with an error as the whole answer, if nothing was sent yet. */
+void cn_answer_refuse(cn_answer *answer, const cn_err *err);
+/* Ends the work; the engine's last events are dropped. */
+void cn_answer_cancel(cn_answer *answer);
+/* Whether some text or logprobs did not fit into limit request_bytes. */
+bool cn_answer_is_cut(const cn_answer *answer);
+/* Fails for that reason: nothing right could follow. */
+void cn_answer_overflow(cn_answer *answer);
 
 /* Acts on one event of the engine. */
 void cn_answer_event(const cn_event *event);

@@ -13,9 +13,9 @@ bool cn_answer_body_head(cn_answer *answer)
     const char *model = api->options.model_name;
     cn_buf head;
     cn_buf_init(&head, HEAD_BYTES_MAX + 6 * strlen(model));
-    cn_buf_add_text(&head, answer->is_chat ? "{\"id\":\"chatcmpl-" : "{\"id\":\"cmpl-");
+    cn_buf_add_text(&head, answer->kind->is_chat ? "{\"id\":\"chatcmpl-" : "{\"id\":\"cmpl-");
     cn_buf_add_text(&head, answer->request_id);
-    cn_buf_add_text(&head, !answer->is_chat        ? "\",\"object\":\"text_completion"
+    cn_buf_add_text(&head, !answer->kind->is_chat        ? "\",\"object\":\"text_completion"
                            : answer->params.stream ? "\",\"object\":\"chat.completion.chunk"
                                                    : "\",\"object\":\"chat.completion");
     cn_buf_add_text(&head, "\",\"created\":");
@@ -78,7 +78,7 @@ void cn_answer_body_finish(const cn_answer *answer, const cn_answer_choice *choi
 
 bool cn_answer_body_wants_logprobs(const cn_answer *answer)
 {
-    return answer->is_chat ? answer->params.chat_logprobs : answer->params.text_logprobs >= 0;
+    return answer->kind->is_chat ? answer->params.chat_logprobs : answer->params.text_logprobs >= 0;
 }
 
 void cn_answer_body_logprobs(const cn_answer *answer, const cn_answer_choice *choice,
@@ -88,7 +88,7 @@ void cn_answer_body_logprobs(const cn_answer *answer, const cn_answer_choice *ch
     const cn_logprobs_style style = {answer->api->options.tokenizer, answer->params.tokens_as_ids};
     if (!cn_answer_body_wants_logprobs(answer)) {
         cn_buf_add_text(out, "null");
-    } else if (answer->is_chat) {
+    } else if (answer->kind->is_chat) {
         cn_logprobs_write_chat(&choice->logprobs, &style, out);
     } else {
         cn_logprobs_write_completion(with_prompt ? &choice->prompt->logprobs : &none,
@@ -119,7 +119,7 @@ static void write_choice(const cn_answer *answer, const cn_answer_choice *choice
 {
     cn_buf_add_text(out, "{\"index\":");
     cn_buf_add_u64(out, choice->index);
-    if (answer->is_chat) {
+    if (answer->kind->is_chat) {
         cn_buf_add_text(out, ",\"message\":{\"role\":\"assistant\",\"content\":");
         cn_buf_add_json(out, choice->text.data, choice->text.len);
         cn_buf_add_text(out, ",\"refusal\":null}");
@@ -132,7 +132,7 @@ static void write_choice(const cn_answer *answer, const cn_answer_choice *choice
     cn_buf_add_text(out, ",\"finish_reason\":");
     cn_answer_body_finish(answer, choice, out);
     if (answer->params.return_token_ids) {
-        if (!answer->is_chat) {
+        if (!answer->kind->is_chat) {
             cn_buf_add_text(out, ",\"prompt_token_ids\":");
             cn_answer_body_ids(choice->prompt->input.ids, choice->prompt->input.count, out);
         }
@@ -151,7 +151,7 @@ void cn_answer_body_write(const cn_answer *answer, cn_buf *out)
     }
     cn_buf_add_text(out, "],\"usage\":");
     cn_answer_body_usage(answer, out);
-    if (answer->is_chat && answer->params.return_token_ids) {
+    if (answer->kind->is_chat && answer->params.return_token_ids) {
         cn_buf_add_text(out, ",\"prompt_token_ids\":");
         cn_answer_body_ids(answer->prompts[0].input.ids, answer->prompts[0].input.count, out);
     }

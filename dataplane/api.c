@@ -6,6 +6,8 @@
 
 #include "base/assert.h"
 #include "dataplane/api_int.h"
+#include "dataplane/conversations.h"
+#include "dataplane/responses.h"
 
 /* How it works. One round:
  *
@@ -31,13 +33,17 @@ static cn_code open_memory(cn_api *api)
 {
     const cn_limits *limits = api->options.limits;
     api->exchange_count = (uint32_t)limits->connections;
-    api->answer_count = api->exchange_count + (uint32_t)limits->queue_requests + ANSWERS_SPARE;
+    api->answer_count = api->exchange_count + (uint32_t)limits->queue_requests +
+                        (uint32_t)limits->background_turns + ANSWERS_SPARE;
     api->answers = calloc(api->answer_count, sizeof *api->answers);
     api->by_exchange = calloc(api->exchange_count, sizeof *api->by_exchange);
     if (!api->answers || !api->by_exchange) return CN_E_MEMORY;
     cn_buf_init(&api->piece, (size_t)limits->request_bytes);
     cn_buf_init(&api->text, (size_t)limits->request_bytes);
-    return cn_prompt_guard_open(api->options.tokenizer, &api->guard);
+    // A turn has two entries: its own, and the lock of its conversation.
+    const cn_code code = cn_map_open(api->answer_count * 2, cn_random_u64(&api->options.random),
+                                     &api->live);
+    return code == CN_OK ? cn_prompt_guard_open(api->options.tokenizer, &api->guard) : code;
 }
 
 static size_t longest_token(const cn_tokenizer *tokenizer)
@@ -64,6 +70,7 @@ cn_code cn_api_open(const cn_api_options *options, cn_api **out, cn_err *err)
     api->options = *options;
     api->opened_s = cn_clock_wall_ns(&options->clock) / 1000000000u;
     api->token_bytes_max = longest_token(options->tokenizer);
+    cn_history_tag(options->tokenizer, api->vocabulary_tag);
     cn_engine_info_get(options->engine, &api->engine);
     cn_code code = open_memory(api);
     if (code != CN_OK) cn_err_set(err, code, "api: no memory for its answers");
@@ -89,6 +96,7 @@ void cn_api_close(cn_api *api)
     cn_buf_close(&api->text);
     cn_auth_close(api->auth);
     cn_prompt_guard_close(api->guard);
+    cn_map_close(api->live);
     free(api->by_exchange);
     free(api->answers);
     free(api);
@@ -151,7 +159,8 @@ static cn_answer *open_answer(cn_api *api, cn_http_request *request)
     cn_answer *a = take_place(api);
     const cn_reply reply = a->reply;             // for its buffer
     *a = (cn_answer){
-        .api = api, .request = request, .reply = reply, .older = api->newest, .route = "-"};
+        .api = api, .request = request, .reply = reply, .older = api->newest, .route = "-",
+        .kind = &cn_answer_plain};
     cn_reply_init(&a->reply, api->options.http, request->exchange,
                   (size_t)api->options.limits->request_bytes);
     if (api->newest) api->newest->newer = a;
@@ -213,20 +222,28 @@ static void release_exchange(cn_answer *a)
     if (*at == a) *at = NULL;
 }
 
+// Nobody has anything of it any more: the engine, the session, those who read its turn.
+static bool is_over(const cn_answer *a)
+{
+    return a->engine_count == 0 && !cn_ask_is_open(a) && !(a->turn && a->turn->readers);
+}
+
 // Sends and cancels what can be; false if the answer must be looked at again.
 static bool work(cn_answer *a)
 {
+    cn_ask_go_on(a);
     const bool cancelled = cn_answer_retry_cancel(a);
+    const bool told = !a->kind->pump || a->reply.gone || a->kind->pump(a);
     const bool sent = cn_reply_pump(&a->reply);
     if (a->reply.state == CN_REPLY_ENDED) {
         release_exchange(a);
         if (!a->logged) log_answer(a);
-        if (a->engine_count == 0) {
+        if (is_over(a)) {
             free_answer(a);
             return true;
         }
     }
-    return cancelled && sent;
+    return cancelled && told && sent;
 }
 
 static bool work_all(cn_api *api)
@@ -256,6 +273,30 @@ static cn_code admit(cn_api *api, const cn_route *route, cn_err *err)
     return cn_engine_port_admit(api->options.port, 1, err);
 }
 
+// The routes that are not answered at once, in service.c.
+static cn_code (*const handlers[CN_ROUTE_COUNT])(cn_answer *, const cn_route *, cn_err *) = {
+    [CN_ROUTE_CHAT] = cn_generate_chat,
+    [CN_ROUTE_COMPLETIONS] = cn_generate_completion,
+    [CN_ROUTE_RESPONSE_CREATE] = cn_responses_create,
+    [CN_ROUTE_RESPONSE_GET] = cn_responses_get,
+    [CN_ROUTE_RESPONSE_DELETE] = cn_responses_delete,
+    [CN_ROUTE_RESPONSE_CANCEL] = cn_responses_cancel,
+    [CN_ROUTE_RESPONSE_INPUT] = cn_responses_list_input,
+    [CN_ROUTE_CONVERSATION_CREATE] = cn_conversations_create,
+    [CN_ROUTE_CONVERSATION_LIST] = cn_conversations_list,
+    [CN_ROUTE_CONVERSATION_IMPORT] = cn_conversations_import,
+    [CN_ROUTE_CONVERSATION_GET] = cn_conversations_get,
+    [CN_ROUTE_CONVERSATION_UPDATE] = cn_conversations_update,
+    [CN_ROUTE_CONVERSATION_DELETE] = cn_conversations_delete,
+    [CN_ROUTE_CONVERSATION_FORK] = cn_conversations_fork,
+    [CN_ROUTE_CONVERSATION_TREE] = cn_conversations_tree,
+    [CN_ROUTE_CONVERSATION_EXPORT] = cn_conversations_export,
+    [CN_ROUTE_ITEM_CREATE] = cn_conversations_items_create,
+    [CN_ROUTE_ITEM_LIST] = cn_conversations_items_list,
+    [CN_ROUTE_ITEM_GET] = cn_conversations_items_get,
+    [CN_ROUTE_ITEM_DELETE] = cn_conversations_items_delete,
+};
+
 // The cheap checks first: nothing of a body is looked at for a request that is refused anyway.
 static cn_code handle(cn_api *api, cn_answer *a, cn_err *err)
 {
@@ -271,9 +312,8 @@ static cn_code handle(cn_api *api, cn_answer *a, cn_err *err)
     }
     if (code == CN_OK) code = admit(api, &route, err);
     if (code != CN_OK) return code;
-    if (route.id == CN_ROUTE_CHAT) return cn_generate_chat(a, err);
-    if (route.id == CN_ROUTE_COMPLETIONS) return cn_generate_completion(a, err);
-    return cn_service_answer(a, &route, err);
+    return handlers[route.id] ? handlers[route.id](a, &route, err)
+                              : cn_service_answer(a, &route, err);
 }
 
 static void take_request(cn_api *api, cn_http_request *request)
@@ -336,6 +376,7 @@ static void end_all(cn_api *api)
 bool cn_api_poll(cn_api *api)
 {
     bool any = take_events(api);
+    if (api->options.session) any |= cn_session_poll(api->options.session);
     if (atomic_exchange_explicit(&api->aborting, false, memory_order_relaxed)) end_all(api);
     any |= work_all(api);            // tokens leave before prompts are looked at
     any |= take_messages(api);

@@ -21,6 +21,8 @@
 #include "model/template.h"
 #include "model/tokenizer.h"
 #include "scheduler/engine.h"
+#include "state/session.h"
+#include "state/store.h"
 
 typedef struct cn_api cn_api;
 
@@ -30,6 +32,8 @@ typedef struct cn_api_options {
     cn_engine_port *port;
     const cn_tokenizer *tokenizer;
     const cn_template *chat_template;    // NULL: chat requests are refused, saying why
+    cn_session *session;                 // NULL: turns cannot be stored
+    const cn_store *store;               // the session's, for its state; NULL: not known
     const cn_checkpoint *checkpoint;     // generation defaults, special tokens for templates
     const char *model_name;              // what /v1/models lists and `model` must name
     const char *const *api_keys;         // none: no authorization

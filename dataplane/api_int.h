@@ -5,6 +5,9 @@
  *   completions.c    the forms of `prompt`
  *   generate.c       the two routes that generate
  *   answer.c         tokens to text, stop strings, the end of choices
+ *   responses*.c     turns that are stored: made, read again, cancelled
+ *   conversations*.c conversations and their items
+ *   ask.c            calls to the session, and how an answer goes on after them
  *   sse.c, answer_body.c, logprobs.c, error_body.c   what is written
  *
  * Threads: api only, but for the three atomics.
@@ -13,10 +16,12 @@
 
 #include <stdatomic.h>
 
+#include "base/map.h"
 #include "dataplane/answer.h"
 #include "dataplane/api.h"
 #include "dataplane/auth.h"
 #include "dataplane/chat.h"
+#include "dataplane/history.h"
 #include "dataplane/prompt_guard.h"
 #include "dataplane/route.h"
 
@@ -29,6 +34,9 @@ struct cn_api {
     uint64_t opened_s;           // wall clock, `created` of the model
     size_t token_bytes_max;      // of the longest token: no prompt has fewer tokens than its share
     cn_buf piece, text;          // of the token at hand
+    cn_map *live;                // dataplane/live.h
+    uint32_t background_count;   // turns that go on without a client
+    char vocabulary_tag[CN_HISTORY_TAG_BYTES];
 
     cn_answer *answers;          // the pool
     uint32_t answer_count;
@@ -53,8 +61,11 @@ void cn_api_todo(cn_answer *answer);
 void cn_api_name_request(cn_answer *answer, const char *given);
 
 /* generate.c: the generating routes, from body to submitted prompts. */
-cn_code cn_generate_chat(cn_answer *answer, cn_err *err);
-cn_code cn_generate_completion(cn_answer *answer, cn_err *err);
+cn_code cn_generate_chat(cn_answer *answer, const cn_route *route, cn_err *err);
+cn_code cn_generate_completion(cn_answer *answer, const cn_route *route, cn_err *err);
+/* Reads what every generating route has: model, parameters, request id, cache salt. */
+cn_code cn_generate_read(cn_answer *answer, const json_t *body, uint8_t salt[CN_KEY_BYTES],
+                         cn_err *err);
 /* Fills the context in which parameters of `requests` are read. */
 cn_params_context cn_generate_params_context(const cn_answer *answer, unsigned requests);
 /* At most so many tokens of a prompt are counted before it is refused. */

@@ -355,15 +355,31 @@ cn_code cn_chat_render(cn_chat *chat, json_t *body, const cn_params *params, cn_
     return code;
 }
 
+cn_code cn_chat_encode_from(cn_chat *chat, const cn_params *params, size_t from,
+                            uint32_t tokens_max, cn_arena *arena, cn_token_list *out, cn_err *err)
+{
+    const cn_encode_options options = {
+        .add_special_tokens =
+            from == 0 && params->add_special_tokens_given && params->add_special_tokens,
+        .tokens_max = tokens_max,
+    };
+    return cn_prompt_guard_encode(chat->guard, &chat->mark,
+                                  chat->text.len ? chat->text.data + from : "",
+                                  chat->text.len - from, &options, arena, out, err);
+}
+
 cn_code cn_chat_encode(cn_chat *chat, const cn_params *params, uint32_t tokens_max, cn_arena *arena,
                        cn_token_list *out, cn_err *err)
 {
-    const cn_encode_options options = {
-        .add_special_tokens = params->add_special_tokens_given && params->add_special_tokens,
-        .tokens_max = tokens_max,
-    };
-    return cn_prompt_guard_encode(chat->guard, &chat->mark, chat->text.len ? chat->text.data : "",
-                                  chat->text.len, &options, arena, out, err);
+    return cn_chat_encode_from(chat, params, 0, tokens_max, arena, out, err);
+}
+
+size_t cn_chat_unmarked_len(const cn_chat *chat)
+{
+    const char *mark = *chat->mark.text && chat->text.len
+                           ? memmem(chat->text.data, chat->text.len, chat->mark.text,
+                                    strlen(chat->mark.text)) : NULL;
+    return mark ? (size_t)(mark - chat->text.data) : chat->text.len;
 }
 
 void cn_chat_strip(cn_chat *chat)

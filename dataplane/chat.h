@@ -48,5 +48,11 @@ cn_code cn_chat_render(cn_chat *chat, json_t *body, const cn_params *params, cn_
 cn_code cn_chat_encode(cn_chat *chat, const cn_params *params, uint32_t tokens_max, cn_arena *arena,
                        cn_token_list *out, cn_err *err);
 
+/* As encode, for the text from byte `from` on. */
+cn_code cn_chat_encode_from(cn_chat *chat, const cn_params *params, size_t from,
+                            uint32_t tokens_max, cn_arena *arena, cn_token_list *out, cn_err *err);
+/* Bytes of the rendered text before its first mark. */
+size_t cn_chat_unmarked_len(const cn_chat *chat);
+
 /* The rendered text without marks, in chat->text. */
 void cn_chat_strip(cn_chat *chat);

@@ -13,9 +13,9 @@ void cn_error_body_write(const cn_err *err, uint64_t prompt_tokens, uint64_t con
     cn_buf_add_text(out, "\",\"param\":");
     if (*err->param) cn_buf_add_json(out, err->param, strlen(err->param));
     else cn_buf_add_text(out, "null");
-    cn_buf_add_text(out, ",\"code\":\"");
-    cn_buf_add_text(out, info->code);
-    cn_buf_add_char(out, '"');
+    cn_buf_add_text(out, ",\"code\":");
+    if (*info->code) cn_buf_add_json(out, info->code, strlen(info->code));
+    else cn_buf_add_text(out, "null");
     if (prompt_tokens) {
         cn_buf_add_text(out, ",\"n_prompt_tokens\":");
         cn_buf_add_u64(out, prompt_tokens);

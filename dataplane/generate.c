@@ -38,14 +38,21 @@ cn_code cn_generate_context_error(cn_answer *answer, uint64_t prompt_tokens, int
     const uint32_t window = answer->api->engine.context_tokens_max;
     const char *more = prompt_tokens > cn_generate_tokens_max(answer->api) ? " or more" : "";
     answer->error_prompt_tokens = prompt_tokens;
+    if (answer->kind->requests == CN_PARAMS_RESPONSE && prompt_tokens >= window) {
+        return cn_err_set_param(err, CN_E_CONTEXT, "input", "Your input exceeds the context window "
+                                "of this model. Please adjust your input and try again. (%" PRIu64
+                                " tokens%s; the window holds %u)", prompt_tokens, more, window);
+    }
     if (prompt_tokens >= window) {
-        return cn_err_set_param(err, CN_E_CONTEXT, answer->is_chat ? "messages" : "prompt",
+        return cn_err_set_param(err, CN_E_CONTEXT, answer->kind->input,
                                 "the prompt has %" PRIu64 " tokens%s; the context window holds %u "
                                 "for prompt and answer", prompt_tokens, more, window);
     }
-    return cn_err_set_param(err, CN_E_CONTEXT, "max_tokens",
-                            "max_tokens: %" PRId64 ", and the prompt has %" PRIu64 " tokens; the "
-                            "context window holds %u for both, so at most %" PRIu64, max_tokens,
+    const char *name = answer->kind->requests == CN_PARAMS_RESPONSE ? "max_output_tokens"
+                                                                    : "max_tokens";
+    return cn_err_set_param(err, CN_E_CONTEXT, name,
+                            "%s: %" PRId64 ", and the prompt has %" PRIu64 " tokens; the "
+                            "context window holds %u for both, so at most %" PRIu64, name, max_tokens,
                             prompt_tokens, window, window - prompt_tokens);
 }
 
@@ -59,6 +66,11 @@ static cn_code check_model(const cn_answer *answer, const json_t *body, cn_err *
                                 cn_json_body_kind(model));
     }
     if (strcmp(json_string_value(model), name) == 0) return CN_OK;
+    if (answer->kind->requests == CN_PARAMS_RESPONSE) {
+        return cn_err_set_param(err, CN_E_BAD_MODEL, "model", "The requested model '%.128s' does "
+                                "not exist. This server has '%.128s'.", json_string_value(model),
+                                name);
+    }
     return cn_err_set_param(err, CN_E_MODEL, "model",
                             "model: \"%.128s\"; this server has \"%.128s\"",
                             json_string_value(model), name);
@@ -114,20 +126,25 @@ static cn_code chat_input(cn_answer *answer, json_t *body, cn_answer_input *out,
     return CN_OK;
 }
 
-static cn_code submit_body(cn_answer *answer, json_t *body, cn_err *err)
+cn_code cn_generate_read(cn_answer *answer, const json_t *body, uint8_t salt[CN_KEY_BYTES],
+                         cn_err *err)
 {
-    const cn_params_context context = cn_generate_params_context(
-        answer, answer->is_chat ? CN_PARAMS_CHAT : CN_PARAMS_TEXT);
-    uint8_t salt[CN_KEY_BYTES];
-    cn_answer_input one, *inputs = &one;
-    uint32_t count = 1;
+    const cn_params_context context = cn_generate_params_context(answer, answer->kind->requests);
     cn_code code = check_model(answer, body, err);
     if (code == CN_OK) code = cn_params_read(body, &context, &answer->params, err);
     if (code == CN_OK) code = name_request(answer, body, err);
-    if (code == CN_OK) code = make_salt(answer, body, salt, err);
+    return code == CN_OK ? make_salt(answer, body, salt, err) : code;
+}
+
+static cn_code submit_body(cn_answer *answer, json_t *body, cn_err *err)
+{
+    uint8_t salt[CN_KEY_BYTES];
+    cn_answer_input one, *inputs = &one;
+    uint32_t count = 1;
+    cn_code code = cn_generate_read(answer, body, salt, err);
     if (code != CN_OK) return code;
-    code = answer->is_chat ? chat_input(answer, body, &one, err)
-                           : cn_completions_prompts(answer, body, &inputs, &count, err);
+    code = answer->kind->is_chat ? chat_input(answer, body, &one, err)
+                                 : cn_completions_prompts(answer, body, &inputs, &count, err);
     return code == CN_OK ? cn_answer_submit(answer, inputs, count, salt, err) : code;
 }
 
@@ -143,10 +160,16 @@ static cn_code generate(cn_answer *answer, cn_err *err)
     return code;
 }
 
-cn_code cn_generate_chat(cn_answer *answer, cn_err *err)
+cn_code cn_generate_chat(cn_answer *answer, const cn_route *route, cn_err *err)
 {
-    answer->is_chat = true;
+    (void)route;
+    answer->kind = &cn_answer_chat;
     return generate(answer, err);
 }
 
-cn_code cn_generate_completion(cn_answer *answer, cn_err *err) { return generate(answer, err); }
+cn_code cn_generate_completion(cn_answer *answer, const cn_route *route, cn_err *err)
+{
+    (void)route;
+    answer->kind = &cn_answer_text;
+    return generate(answer, err);
+}

@@ -1,6 +1,8 @@
 #include "dataplane/json_body.h"
 
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 uint64_t cn_json_body_depth(const char *text, size_t len)
 {
@@ -51,6 +53,17 @@ json_t *cn_json_body_get(const json_t *object, const char *key)
 {
     json_t *value = json_object_get(object, key);
     return json_is_null(value) ? NULL : value;
+}
+
+cn_code cn_json_body_dump(const json_t *value, cn_arena *arena, const char **out, uint32_t *len,
+                          cn_err *err)
+{
+    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
+    const size_t text_len = text ? strlen(text) : 0;
+    *out = text ? cn_arena_copy(arena, text, text_len) : NULL;
+    *len = (uint32_t)text_len;
+    free(text);
+    return *out ? CN_OK : cn_err_set(err, CN_E_MEMORY, "body: beyond limit request_bytes");
 }
 
 const char *cn_json_body_kind(const json_t *value)

@@ -12,6 +12,7 @@
 
 #include <jansson.h>
 
+#include "base/arena.h"
 #include "base/err.h"
 
 /* Deepest nesting of arrays and objects in `len` bytes, strings skipped; what is not JSON gives
@@ -25,6 +26,11 @@ cn_code cn_json_body_parse(const char *text, size_t len, uint64_t depth_max, jso
 
 /* The member `key`; NULL if it is absent or null. Borrowed. */
 json_t *cn_json_body_get(const json_t *object, const char *key);
+
+/* The text of a value, terminated, in the arena; reals keep 15 digits, so that what is written, read
+ * and written again is the same text. Errors: CN_E_MEMORY. */
+cn_code cn_json_body_dump(const json_t *value, cn_arena *arena, const char **out, uint32_t *len,
+                          cn_err *err);
 
 /* What a value is, for error texts: "a string". */
 const char *cn_json_body_kind(const json_t *value);

@@ -121,9 +121,8 @@ static void write_chat_token(const cn_logprobs_style *style, int32_t token, floa
     write_bytes(&text.bytes, out);
 }
 
-void cn_logprobs_write_chat(const cn_buf *records, const cn_logprobs_style *style, cn_buf *out)
+void cn_logprobs_write_entries(const cn_buf *records, const cn_logprobs_style *style, cn_buf *out)
 {
-    cn_buf_add_text(out, "{\"content\":[");
     for (cursor c = {.records = records}; next(&c);) {
         if (c.top != records->data + sizeof c.head) cn_buf_add_char(out, ',');
         write_chat_token(style, c.head.token, c.head.logprob, out);
@@ -136,6 +135,12 @@ void cn_logprobs_write_chat(const cn_buf *records, const cn_logprobs_style *styl
         }
         cn_buf_add_text(out, "]}");
     }
+}
+
+void cn_logprobs_write_chat(const cn_buf *records, const cn_logprobs_style *style, cn_buf *out)
+{
+    cn_buf_add_text(out, "{\"content\":[");
+    cn_logprobs_write_entries(records, style, out);
     cn_buf_add_text(out, "],\"refusal\":null}");
 }
 

@@ -33,6 +33,9 @@ typedef struct cn_logprobs_style {
  * UTF-8 on its own has U+FFFD in `token`; `bytes` has its bytes. */
 void cn_logprobs_write_chat(const cn_buf *records, const cn_logprobs_style *style, cn_buf *out);
 
+/* The entries of such a list, joined by ','. */
+void cn_logprobs_write_entries(const cn_buf *records, const cn_logprobs_style *style, cn_buf *out);
+
 /* Completions: {"tokens","token_logprobs","top_logprobs","text_offset"}; top_logprobs also has the
  * token itself. A token that is not UTF-8 on its own is "bytes:\xe2\x80". `before` (may be empty)
  * are the records of an echoed prompt. */

@@ -350,7 +350,8 @@ static cn_code read_stream_options(const json_t *body, cn_params *out, cn_err *e
 
 static cn_code check_together(const cn_params_context *context, cn_params *out, cn_err *err)
 {
-    const int64_t max_tokens = context->requests == CN_PARAMS_TEXT        ? out->text_max_tokens
+    const int64_t max_tokens = context->requests == CN_PARAMS_TEXT       ? out->text_max_tokens
+                               : context->requests == CN_PARAMS_RESPONSE ? out->max_output_tokens
                                : out->max_completion_tokens >= 0 ? out->max_completion_tokens
                                                                  : out->max_tokens;
     out->max_tokens = max_tokens;
@@ -359,7 +360,7 @@ static cn_code check_together(const cn_params_context *context, cn_params *out, 
                                 "min_tokens: %" PRId64 "; must be at most max_tokens (%" PRId64 ")",
                                 out->min_tokens, max_tokens);
     }
-    if (out->top_logprobs > 0 && !out->chat_logprobs) {
+    if (out->top_logprobs > 0 && !out->chat_logprobs && context->requests == CN_PARAMS_CHAT) {
         return cn_err_set_param(err, CN_E_INVALID, "top_logprobs",
                                 "top_logprobs: given without \"logprobs\": true; set it, too");
     }

@@ -22,7 +22,9 @@ enum {
     CN_PARAMS_CHAT = 1,
     CN_PARAMS_TEXT = 2,          // /v1/completions
     CN_PARAMS_TOKENS = 4,        // /tokenize and /apply-template
+    CN_PARAMS_RESPONSE = 8,      // /v1/responses
     CN_PARAMS_ANSWER = CN_PARAMS_CHAT | CN_PARAMS_TEXT,
+    CN_PARAMS_SAMPLED = CN_PARAMS_ANSWER | CN_PARAMS_RESPONSE,
     CN_PARAMS_MESSAGES = CN_PARAMS_CHAT | CN_PARAMS_TOKENS
 };
 
@@ -31,28 +33,28 @@ enum { CN_PARAMS_ABSENT = -1 };  // of an integer whose bounds begin at 0 or abo
 /* `absent` may use the model's defaults `d`.
  *  id                key                        kind     requests            absent                 min   max */
 #define CN_PARAMS(X)                                                                               \
-    X(temperature,       "temperature",           NUMBER,  CN_PARAMS_ANSWER,   (double)d->temperature, 0,    2) \
-    X(top_p,             "top_p",                 NUMBER,  CN_PARAMS_ANSWER,   (double)d->top_p,     0,    1) \
-    X(min_p,             "min_p",                 NUMBER,  CN_PARAMS_ANSWER,   (double)d->min_p,     0,    1) \
-    X(top_k,             "top_k",                 INTEGER, CN_PARAMS_ANSWER,   d->top_k,             -1,   2147483647) \
-    X(repetition_penalty, "repetition_penalty",   NUMBER,  CN_PARAMS_ANSWER,   (double)d->repetition_penalty, 0.01, 10) \
-    X(presence_penalty,  "presence_penalty",      NUMBER,  CN_PARAMS_ANSWER,   0,                    -2,   2) \
-    X(frequency_penalty, "frequency_penalty",     NUMBER,  CN_PARAMS_ANSWER,   0,                    -2,   2) \
-    X(seed,              "seed",                  INTEGER, CN_PARAMS_ANSWER,   0,                    -9223372036854775807.0, 9223372036854775807.0) \
-    X(ignore_eos,        "ignore_eos",            FLAG,    CN_PARAMS_ANSWER,   false,                0,    0) \
-    X(include_stop,      "include_stop_str_in_output", FLAG, CN_PARAMS_ANSWER, false,                0,    0) \
-    X(skip_special,      "skip_special_tokens",   FLAG,    CN_PARAMS_ANSWER,   true,                 0,    0) \
-    X(stream,            "stream",                FLAG,    CN_PARAMS_ANSWER,   false,                0,    0) \
+    X(temperature,       "temperature",           NUMBER,  CN_PARAMS_SAMPLED,  (double)d->temperature, 0,    2) \
+    X(top_p,             "top_p",                 NUMBER,  CN_PARAMS_SAMPLED,  (double)d->top_p,     0,    1) \
+    X(min_p,             "min_p",                 NUMBER,  CN_PARAMS_SAMPLED,  (double)d->min_p,     0,    1) \
+    X(top_k,             "top_k",                 INTEGER, CN_PARAMS_SAMPLED,  d->top_k,             -1,   2147483647) \
+    X(repetition_penalty, "repetition_penalty",   NUMBER,  CN_PARAMS_SAMPLED,  (double)d->repetition_penalty, 0.01, 10) \
+    X(presence_penalty,  "presence_penalty",      NUMBER,  CN_PARAMS_SAMPLED,  0,                    -2,   2) \
+    X(frequency_penalty, "frequency_penalty",     NUMBER,  CN_PARAMS_SAMPLED,  0,                    -2,   2) \
+    X(seed,              "seed",                  INTEGER, CN_PARAMS_SAMPLED,  0,                    -9223372036854775807.0, 9223372036854775807.0) \
+    X(ignore_eos,        "ignore_eos",            FLAG,    CN_PARAMS_SAMPLED,  false,                0,    0) \
+    X(include_stop,      "include_stop_str_in_output", FLAG, CN_PARAMS_SAMPLED, false,                0,    0) \
+    X(skip_special,      "skip_special_tokens",   FLAG,    CN_PARAMS_SAMPLED,  true,                 0,    0) \
+    X(stream,            "stream",                FLAG,    CN_PARAMS_SAMPLED,  false,                0,    0) \
     X(return_token_ids,  "return_token_ids",      FLAG,    CN_PARAMS_ANSWER,   false,                0,    0) \
-    X(tokens_as_ids,     "return_tokens_as_token_ids", FLAG, CN_PARAMS_ANSWER, false,                0,    0) \
+    X(tokens_as_ids,     "return_tokens_as_token_ids", FLAG, CN_PARAMS_SAMPLED, false,                0,    0) \
     X(chat_logprobs,     "logprobs",              FLAG,    CN_PARAMS_CHAT,     false,                0,    0) \
-    X(top_logprobs,      "top_logprobs",          INTEGER, CN_PARAMS_CHAT,     CN_PARAMS_ABSENT,     0,    CN_TOP_LOGPROBS_MAX) \
+    X(top_logprobs,      "top_logprobs",          INTEGER, CN_PARAMS_CHAT | CN_PARAMS_RESPONSE, CN_PARAMS_ABSENT,     0,    CN_TOP_LOGPROBS_MAX) \
     X(text_logprobs,     "logprobs",              INTEGER, CN_PARAMS_TEXT,     CN_PARAMS_ABSENT,     0,    CN_TOP_LOGPROBS_MAX) \
     X(echo,              "echo",                  FLAG,    CN_PARAMS_TEXT,     false,                0,    0) \
     X(add_special_tokens, "add_special_tokens",   FLAG,    CN_PARAMS_ANSWER | CN_PARAMS_TOKENS, false, 0,  0) \
     X(add_generation_prompt, "add_generation_prompt", FLAG, CN_PARAMS_MESSAGES, true,                0,    0) \
     X(continue_final,    "continue_final_message", FLAG,   CN_PARAMS_MESSAGES, false,                0,    0) \
-    X(parallel_tools,    "parallel_tool_calls",   FLAG,    CN_PARAMS_CHAT,     true,                 0,    0) \
+    X(parallel_tools,    "parallel_tool_calls",   FLAG,    CN_PARAMS_CHAT | CN_PARAMS_RESPONSE, true,                 0,    0) \
     X(token_strings,     "return_token_strs",     FLAG,    CN_PARAMS_TOKENS,   true,                 0,    0)
 
 /* As above; the upper bound is a limit.
@@ -62,7 +64,8 @@ enum { CN_PARAMS_ABSENT = -1 };  // of an integer whose bounds begin at 0 or abo
     X(max_tokens,        "max_tokens",            INTEGER, CN_PARAMS_CHAT,     CN_PARAMS_ABSENT,     1,    turn_tokens) \
     X(max_completion_tokens, "max_completion_tokens", INTEGER, CN_PARAMS_CHAT, CN_PARAMS_ABSENT,     1,    turn_tokens) \
     X(text_max_tokens,   "max_tokens",            INTEGER, CN_PARAMS_TEXT,     CN_PARAMS_ABSENT,     0,    turn_tokens) \
-    X(min_tokens,        "min_tokens",            INTEGER, CN_PARAMS_ANSWER,   0,                    0,    turn_tokens)
+    X(max_output_tokens, "max_output_tokens",     INTEGER, CN_PARAMS_RESPONSE, CN_PARAMS_ABSENT,     1,    turn_tokens) \
+    X(min_tokens,        "min_tokens",            INTEGER, CN_PARAMS_SAMPLED,  0,                    0,    turn_tokens)
 
 /* Known and not served. `neutral` is a JSON list of the values that ask for nothing.
  *  key                       requests           neutral                          what it asks for */
@@ -71,15 +74,15 @@ enum { CN_PARAMS_ABSENT = -1 };  // of an integer whose bounds begin at 0 or abo
     X("suffix",                CN_PARAMS_TEXT,    "[\"\"]",                        "insertion before a suffix") \
     X("prompt_embeds",         CN_PARAMS_TEXT,    "[]",                            "prompts as embeddings") \
     X("echo",                  CN_PARAMS_CHAT,    "[false]",                       "repetition of the last message") \
-    X("response_format",       CN_PARAMS_ANSWER,  "[{\"type\":\"text\"}]",         "structured output") \
-    X("structured_outputs",    CN_PARAMS_ANSWER,  "[{}]",                          "structured output") \
-    X("guided_json",           CN_PARAMS_ANSWER,  "[]",                            "structured output") \
-    X("guided_regex",          CN_PARAMS_ANSWER,  "[]",                            "structured output") \
-    X("guided_choice",         CN_PARAMS_ANSWER,  "[[]]",                          "structured output") \
-    X("guided_grammar",        CN_PARAMS_ANSWER,  "[]",                            "structured output") \
-    X("grammar",               CN_PARAMS_ANSWER,  "[\"\"]",                        "structured output") \
-    X("json_schema",           CN_PARAMS_ANSWER,  "[{}]",                          "structured output") \
-    X("tool_choice",           CN_PARAMS_CHAT,    "[\"none\",\"auto\"]",           "a forced tool call") \
+    X("response_format",       CN_PARAMS_SAMPLED, "[{\"type\":\"text\"}]",         "structured output") \
+    X("structured_outputs",    CN_PARAMS_SAMPLED, "[{}]",                          "structured output") \
+    X("guided_json",           CN_PARAMS_SAMPLED, "[]",                            "structured output") \
+    X("guided_regex",          CN_PARAMS_SAMPLED, "[]",                            "structured output") \
+    X("guided_choice",         CN_PARAMS_SAMPLED, "[[]]",                          "structured output") \
+    X("guided_grammar",        CN_PARAMS_SAMPLED, "[]",                            "structured output") \
+    X("grammar",               CN_PARAMS_SAMPLED, "[\"\"]",                        "structured output") \
+    X("json_schema",           CN_PARAMS_SAMPLED, "[{}]",                          "structured output") \
+    X("tool_choice",           CN_PARAMS_CHAT | CN_PARAMS_RESPONSE, "[\"none\",\"auto\"]",           "a forced tool call") \
     X("function_call",         CN_PARAMS_CHAT,    "[\"none\",\"auto\"]",           "a forced function call") \
     X("functions",             CN_PARAMS_CHAT,    "[[]]",                          "functions in the old form; use tools") \
     X("modalities",            CN_PARAMS_CHAT,    "[[\"text\"],[]]",               "answers other than text") \
@@ -88,20 +91,23 @@ enum { CN_PARAMS_ABSENT = -1 };  // of an integer whose bounds begin at 0 or abo
     X("web_search_options",    CN_PARAMS_CHAT,    "[]",                            "web search")   \
     X("mm_processor_kwargs",   CN_PARAMS_CHAT,    "[{}]",                          "input other than text") \
     X("store",                 CN_PARAMS_ANSWER,  "[false]",                       "stored answers") \
+    X("truncation",            CN_PARAMS_RESPONSE, "[\"disabled\"]",             "truncation of the history") \
+    X("prompt",                CN_PARAMS_RESPONSE, "[]",                           "stored prompts") \
+    X("context_management",    CN_PARAMS_RESPONSE, "[[]]",                         "compaction of the history") \
     X("chat_template",         CN_PARAMS_MESSAGES, "[]",                           "a template from the client; templates come from the operator") \
-    X("use_beam_search",       CN_PARAMS_ANSWER,  "[false]",                       "beam search")  \
-    X("length_penalty",        CN_PARAMS_ANSWER,  "[1]",                           "beam search")  \
+    X("use_beam_search",       CN_PARAMS_SAMPLED, "[false]",                       "beam search")  \
+    X("length_penalty",        CN_PARAMS_SAMPLED, "[1]",                           "beam search")  \
     X("prompt_logprobs",       CN_PARAMS_ANSWER,  "[]",                            "logprobs of the prompt in vLLM's form; use echo and logprobs of /v1/completions") \
-    X("allowed_token_ids",     CN_PARAMS_ANSWER,  "[[]]",                          "a choice of tokens") \
-    X("bad_words",             CN_PARAMS_ANSWER,  "[[]]",                          "banned words; use logit_bias") \
-    X("logits_processors",     CN_PARAMS_ANSWER,  "[[]]",                          "code from the client") \
+    X("allowed_token_ids",     CN_PARAMS_SAMPLED, "[[]]",                          "a choice of tokens") \
+    X("bad_words",             CN_PARAMS_SAMPLED, "[[]]",                          "banned words; use logit_bias") \
+    X("logits_processors",     CN_PARAMS_SAMPLED, "[[]]",                          "code from the client") \
     X("truncate_prompt_tokens", CN_PARAMS_ANSWER, "[]",                            "truncation of the prompt") \
-    X("priority",              CN_PARAMS_ANSWER,  "[0]",                           "priorities")   \
-    X("kv_transfer_params",    CN_PARAMS_ANSWER,  "[{}]",                          "transfer of KV pages") \
-    X("typical_p",             CN_PARAMS_ANSWER,  "[1]",                           "locally typical sampling") \
-    X("mirostat",              CN_PARAMS_ANSWER,  "[0]",                           "mirostat sampling") \
-    X("dry_multiplier",        CN_PARAMS_ANSWER,  "[0]",                           "DRY sampling") \
-    X("xtc_probability",       CN_PARAMS_ANSWER,  "[0]",                           "XTC sampling")
+    X("priority",              CN_PARAMS_SAMPLED, "[0]",                           "priorities")   \
+    X("kv_transfer_params",    CN_PARAMS_SAMPLED, "[{}]",                          "transfer of KV pages") \
+    X("typical_p",             CN_PARAMS_SAMPLED, "[1]",                           "locally typical sampling") \
+    X("mirostat",              CN_PARAMS_SAMPLED, "[0]",                           "mirostat sampling") \
+    X("dry_multiplier",        CN_PARAMS_SAMPLED, "[0]",                           "DRY sampling") \
+    X("xtc_probability",       CN_PARAMS_SAMPLED, "[0]",                           "XTC sampling")
 
 typedef double cn_params_NUMBER;
 typedef int64_t cn_params_INTEGER;

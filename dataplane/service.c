@@ -4,6 +4,8 @@
 
 #include "dataplane/json_body.h"
 
+enum { MODEL_NAME_BYTES = 1024 };
+
 static void reply_json(cn_answer *answer, unsigned status)
 {
     cn_reply_whole(&answer->reply, status, "application/json");
@@ -49,31 +51,12 @@ static cn_code list_models(cn_answer *answer)
     return CN_OK;
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9') return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-// Whether `path` with its percent-encoding undone is `name`.
-static bool is_name(const char *path, const char *name)
-{
-    while (*path && *name) {
-        int c = (unsigned char)*path++;
-        if (c == '%' && hex_digit(path[0]) >= 0 && hex_digit(path[1]) >= 0) {
-            c = hex_digit(path[0]) * 16 + hex_digit(path[1]);
-            path += 2;
-        }
-        if (c != (unsigned char)*name++) return false;
-    }
-    return !*path && !*name;
-}
-
 static cn_code show_model(cn_answer *answer, const char *path, cn_err *err)
 {
     const char *name = answer->api->options.model_name;
-    if (!is_name(path, name)) {
+    char asked[MODEL_NAME_BYTES];
+    cn_route_decode(path, strlen(path), asked, sizeof asked);
+    if (strcmp(asked, name) != 0) {
         return cn_err_set_param(err, CN_E_MODEL, "model", "model: \"%.128s\"; this server has "
                                 "\"%.128s\"", path, name);
     }
@@ -246,9 +229,7 @@ cn_code cn_service_answer(cn_answer *answer, const cn_route *route, cn_err *err)
     case CN_ROUTE_HEALTH: return answer_ready(answer);
     case CN_ROUTE_METRICS: return answer_metrics(answer);
     case CN_ROUTE_VERSION: return answer_text(answer, "{\"version\":\"" CN_VERSION "\"}");
-    case CN_ROUTE_CHAT:
-    case CN_ROUTE_COMPLETIONS:
-    case CN_ROUTE_COUNT: break;
+    default: break;              // elsewhere, or nowhere
     }
     return cn_err_set(err, CN_E_INTERNAL, "route %d has no answer", (int)route->id);
 }

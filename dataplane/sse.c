@@ -85,10 +85,17 @@ static void begin_text(cn_answer *answer, cn_answer_choice *choice)
     close_frame(answer);
 }
 
+void cn_sse_open(cn_reply *reply)
+{
+    if (reply->state != CN_REPLY_IDLE) return;
+    cn_reply_header(reply, "Cache-Control", "no-cache");
+    cn_reply_header(reply, "X-Accel-Buffering", "no");   // a proxy must not collect frames
+    cn_reply_stream(reply, 200, "text/event-stream");
+}
+
 void cn_sse_begin(cn_answer *answer, cn_answer_choice *choice)
 {
-    choice->begun = true;
-    if (answer->is_chat) begin_chat(answer, choice);
+    if (answer->kind->is_chat) begin_chat(answer, choice);
     else begin_text(answer, choice);
 }
 
@@ -98,9 +105,9 @@ void cn_sse_text(cn_answer *answer, cn_answer_choice *choice, const char *text, 
     const bool has_ids =
         answer->params.return_token_ids && choice->framed_count < choice->token_count;
     if (!len && !choice->logprobs.len && !has_ids) return;
-    open_frame(answer, choice, answer->is_chat ? ",\"delta\":{\"content\":" : ",\"text\":");
+    open_frame(answer, choice, answer->kind->is_chat ? ",\"delta\":{\"content\":" : ",\"text\":");
     cn_buf_add_json(out, text, len);
-    if (answer->is_chat) cn_buf_add_char(out, '}');
+    if (answer->kind->is_chat) cn_buf_add_char(out, '}');
     add_logprobs(answer, choice, false);
     cn_buf_add_text(out, ",\"finish_reason\":null");
     add_new_ids(answer, choice);
@@ -109,7 +116,7 @@ void cn_sse_text(cn_answer *answer, cn_answer_choice *choice, const char *text, 
 
 void cn_sse_finish(cn_answer *answer, cn_answer_choice *choice)
 {
-    open_frame(answer, choice, answer->is_chat
+    open_frame(answer, choice, answer->kind->is_chat
                ? ",\"delta\":{},\"logprobs\":null,\"finish_reason\":"
                : ",\"text\":\"\",\"logprobs\":null,\"finish_reason\":");
     cn_answer_body_finish(answer, choice, &answer->reply.out);

@@ -8,6 +8,8 @@
 
 #include "dataplane/answer.h"
 
+/* Begins the reply as a stream of events, if it has not begun. */
+void cn_sse_open(cn_reply *reply);
 /* The first frame of a choice, if it has one: the role in chat, the prompt where echoed. */
 void cn_sse_begin(cn_answer *answer, cn_answer_choice *choice);
 /* Text of a choice, with the logprobs and ids that have come since the last frame; nothing if there
