@@ -28,7 +28,8 @@ typedef enum content { FREE, EMPTY, FULL, DROPPED } content;
 
 typedef struct frame {
     cn_host_page page;
-    uint64_t value;              // of a full frame
+    uint64_t value;              // of a full frame: what goes first is the least value,
+    uint64_t used;               // and of equal ones the one that was used longest ago
     uint32_t parent;             // frame of the page before, NONE; of this life:
     uint32_t parent_life;
     uint32_t life;               // grows when the frame becomes free
@@ -49,6 +50,7 @@ struct cn_host_cache {
     cn_map *by_key;
     uint64_t frame_bytes;
     uint64_t age;
+    uint64_t uses;               // counted, to order them
     uint64_t evictions;
     uint32_t frame_count, free_count, idle_count, share_count;
     uint32_t pin_count;
@@ -217,6 +219,11 @@ bool cn_host_cache_has(const cn_host_cache *c, const cn_page_key *key)
     return cn_map_find(c->by_key, key->bytes, CN_KEY_BYTES, &at);
 }
 
+static bool goes_before(const frame *a, const frame *b)
+{
+    return a->value != b->value ? a->value < b->value : a->used < b->used;
+}
+
 // The head of a queue that is to go first, NONE if nothing is queued.
 static uint32_t choose_victim(const cn_host_cache *c)
 {
@@ -229,7 +236,7 @@ static uint32_t choose_victim(const cn_host_cache *c)
             const uint32_t at = c->queues[t][w].oldest;
             if (at == NONE || (best_above && !above)) continue;
             if (best == NONE || (above && !best_above) ||
-                c->frames[at].value < c->frames[best].value) {
+                goes_before(&c->frames[at], &c->frames[best])) {
                 best = at;
                 best_above = above;
             }
@@ -311,6 +318,7 @@ void cn_host_cache_put(cn_host_cache *c, cn_host_frame at)
         return;
     }
     f->value = c->age + (1ull << worth_of(f));
+    f->used = ++c->uses;
     c->idle_count++;
     offer(c, at.v);
 }
