@@ -13,17 +13,19 @@
 #include <jansson.h>
 
 #include "appliance/cli.h"
+#include "appliance/client.h"
 #include "appliance/http_client.h"
-#include "appliance/nearest.h"
 #include "base/buf.h"
 #include "base/clock.h"
 
 enum { ANSWER_BYTES_MAX = 16 << 20 };
 
 typedef struct chat {
-    const char *url, *api_key;
+    cn_client client;
     char *system;                // prompt, or NULL
-    json_t *messages;
+    json_t *messages;            // of a chat that this program keeps
+    char conversation[80];       // id of one that the server keeps; "" if none
+    bool stored;                 // the server keeps it; a new one begins with the first question
     bool terminal;               // both ends: prompts, colours, figures
     bool failed;                 // a piped question got no answer
     cn_buf body;                 // what came of the answer and was not read yet
@@ -52,13 +54,21 @@ static void say(const chat *c, const char *colour, const char *text)
     else fprintf(stderr, "%s\n", text);
 }
 
+static json_t *new_messages(const chat *c)
+{
+    json_t *messages = json_array();
+    if (c->system) {
+        json_array_append_new(messages,
+                              json_pack("{s:s,s:s}", "role", "system", "content", c->system));
+    }
+    return messages;
+}
+
 static void reset(chat *c)
 {
     json_decref(c->messages);
-    c->messages = json_array();
-    if (c->system)
-        json_array_append_new(c->messages,
-                              json_pack("{s:s,s:s}", "role", "system", "content", c->system));
+    c->messages = new_messages(c);
+    c->conversation[0] = '\0';
 }
 
 static uint64_t count_of(const json_t *usage, const char *key)
@@ -67,36 +77,46 @@ static uint64_t count_of(const json_t *usage, const char *key)
     return json_is_integer(value) ? (uint64_t)json_integer_value(value) : 0;
 }
 
-// What the model says cannot command the terminal: other control bytes than these become spaces.
+// What the model says cannot command the terminal.
 static void print_piece(const chat *c, const char *text, size_t len)
 {
-    for (size_t i = 0; i < len; i++) {
-        const unsigned char byte = (unsigned char)text[i];
-        const bool is_plain = byte >= 0x20 && byte != 0x7F;
-        putchar(is_plain || byte == '\n' || byte == '\t' || !c->terminal ? byte : ' ');
-    }
+    if (c->terminal) cn_client_print(text, len);
+    else fwrite(text, 1, len, stdout);
     fflush(stdout);
 }
 
-// One `data:` line of the stream.
+static void read_usage(chat *c, const json_t *usage)
+{
+    const char *prompt = c->stored ? "input_tokens" : "prompt_tokens";
+    const char *details = c->stored ? "input_tokens_details" : "prompt_tokens_details";
+    if (!json_is_object(usage)) return;
+    c->answer_tokens = count_of(usage, c->stored ? "output_tokens" : "completion_tokens");
+    c->prompt_tokens = count_of(usage, prompt);
+    c->cached_tokens = count_of(json_object_get(usage, details), "cached_tokens");
+}
+
+// One `data:` line of the stream, of chat completions or of responses.
 static void read_event(chat *c, const char *data, size_t len)
 {
     json_t *event = json_loadb(data, len, 0, NULL);
     const json_t *choice = json_array_get(json_object_get(event, "choices"), 0);
     const json_t *piece = json_object_get(json_object_get(choice, "delta"), "content");
-    const json_t *usage = json_object_get(event, "usage");
+    const json_t *response = json_object_get(event, "response");
+    const json_t *failure = json_object_get(json_object_get(response, "error"), "message");
+    const char *type = json_string_value(json_object_get(event, "type"));
+    if (type && strcmp(type, "response.output_text.delta") == 0)
+        piece = json_object_get(event, "delta");
+    if (json_is_string(failure)) {
+        c->failed = true;
+        say(c, "31", json_string_value(failure));
+    }
+    read_usage(c, json_object_get(c->stored ? response : event, "usage"));
     if (json_is_string(piece) && json_string_length(piece) > 0) {
         const size_t piece_len = json_string_length(piece);
         c->last_ns = now_ns();
         if (c->text.len == 0) c->first_ns = c->last_ns;
         cn_buf_add(&c->text, json_string_value(piece), piece_len);
         print_piece(c, json_string_value(piece), piece_len);
-    }
-    if (json_is_object(usage)) {
-        c->answer_tokens = count_of(usage, "completion_tokens");
-        c->prompt_tokens = count_of(usage, "prompt_tokens");
-        c->cached_tokens =
-            count_of(json_object_get(usage, "prompt_tokens_details"), "cached_tokens");
     }
     json_decref(event);
 }
@@ -148,25 +168,54 @@ static void show_figures(const chat *c)
     say(c, "2", text);
 }
 
+// Makes the conversation that the server keeps. False: it could not, which was said.
+static bool begin_stored(chat *c)
+{
+    cn_err err;
+    json_t *none = json_object();
+    json_t *made = cn_client_json(&c->client, "POST", "/v1/conversations", none, &err);
+    const char *id = json_string_value(json_object_get(made, "id"));
+    if (!made) say(c, "31", err.text);
+    else snprintf(c->conversation, sizeof c->conversation, "%s", id ? id : "");
+    json_decref(none);
+    json_decref(made);
+    return c->conversation[0] != '\0';
+}
+
+// The body of the next request; NULL: there is none, which was said.
+static char *make_request(chat *c, const json_t *question)
+{
+    json_t *request = NULL;
+    if (!c->stored) {
+        request = json_pack("{s:O,s:b,s:{s:b}}", "messages", c->messages, "stream", 1,
+                            "stream_options", "include_usage", 1);
+    } else if (c->conversation[0] || begin_stored(c)) {
+        request = json_pack("{s:s,s:O,s:b}", "conversation", c->conversation, "input", question,
+                            "stream", 1);
+        if (c->system) json_object_set_new(request, "instructions", json_string(c->system));
+    }
+    char *body = request ? json_dumps(request, JSON_COMPACT) : NULL;
+    json_decref(request);
+    return body;
+}
+
 // Sends the conversation and streams the answer into it. False if there was none.
-static bool ask(chat *c)
+static bool ask(chat *c, const json_t *question)
 {
     char url[600];
     cn_err err;
     unsigned status = 0;
-    json_t *request = json_pack("{s:O,s:b,s:{s:b}}", "messages", c->messages, "stream", 1,
-                                "stream_options", "include_usage", 1);
-    char *body = request ? json_dumps(request, JSON_COMPACT) : NULL;
-    json_decref(request);
+    cn_buf_clear(&c->text);
+    char *body = make_request(c, question);
     if (!body) return false;
     cn_buf_clear(&c->body);
-    cn_buf_clear(&c->text);
     interrupted = 0;
     c->answer_tokens = c->cached_tokens = c->prompt_tokens = 0;
     c->sent_ns = c->first_ns = c->last_ns = now_ns();
-    snprintf(url, sizeof url, "%s/v1/chat/completions", c->url);
-    const cn_code code =
-        cn_http_client_request(url, c->api_key, body, strlen(body), on_body, c, &status, &err);
+    snprintf(url, sizeof url, "%s/v1/%s", c->client.url,
+             c->stored ? "responses" : "chat/completions");
+    const cn_http_client_call call = {url, c->client.api_key, "POST", body, strlen(body)};
+    const cn_code code = cn_http_client_request(&call, on_body, c, &status, &err);
     free(body);
     if (c->text.len) putchar('\n');
     if (code != CN_OK) say(c, "31", err.text);
@@ -224,7 +273,7 @@ static bool take_line(chat *c, char *line)
     }
     json_array_append_new(c->messages, message);
     // A question that got no answer is taken back, so that it can be put again.
-    if (!ask(c) && c->text.len == 0) {
+    if (!ask(c, json_object_get(message, "content")) && c->text.len == 0) {
         while (json_array_size(c->messages) > before) json_array_remove(c->messages, before);
         c->failed = !c->terminal;
         return c->terminal;
@@ -281,49 +330,76 @@ static int answer_lines(chat *c)
 
 static void print_help(void)
 {
-    puts("usage: cairn chat [--url http://127.0.0.1:8000] [--api_key KEY] [--system TEXT]\n\n"
+    puts("usage: cairn chat [--url http://127.0.0.1:8000] [--api_key KEY] [--system TEXT]\n"
+         "                  [--store | --resume CONVERSATION]\n\n"
          "Talks to a running server. Without a terminal, each line of the input is a question and\n"
-         "the answers go to the output. The key may also be in CAIRN_API_KEY.");
+         "the answers go to the output. The key may also be in CAIRN_API_KEY. With --store the server\n"
+         "keeps the conversation; --resume goes on with one that it keeps (`cairn session ls`).");
+}
+
+static void print_past(const json_t *item)
+{
+    const json_t *part;
+    size_t i;
+    const char *role = json_string_value(json_object_get(item, "role"));
+    json_array_foreach(json_object_get(item, "content"), i, part) {
+        const char *text = json_string_value(json_object_get(part, "text"));
+        if (!text) continue;
+        if (role && strcmp(role, "user") == 0) fputs("\033[1myou>\033[0m ", stdout);
+        cn_client_print(text, strlen(text));
+        putchar('\n');
+    }
+}
+
+// What was said last. False: the conversation is not there, which was said.
+static bool resume(chat *c)
+{
+    char path[200];
+    cn_err err;
+    snprintf(path, sizeof path, "/v1/conversations/%s/items?limit=6", c->conversation);
+    json_t *page = cn_client_json(&c->client, "GET", path, NULL, &err);
+    if (!page) {
+        fprintf(stderr, "cairn: %s\n", err.text);
+        return false;
+    }
+    const json_t *items = json_object_get(page, "data");
+    for (size_t i = json_array_size(items); c->terminal && i > 0; i--)
+        print_past(json_array_get(items, i - 1));
+    json_decref(page);
+    return true;
 }
 
 // False if the arguments are not understood, which is said.
 static bool read_arguments(int argc, char **argv, chat *c)
 {
-    static const char *const names[] = {"--url", "--api_key", "--system"};
-    const char *values[3] = {"http://127.0.0.1:8000", getenv("CAIRN_API_KEY"), NULL};
-    for (int i = 0; i < argc; i++) {
-        const size_t len = strcspn(argv[i], "=");
-        int n = 0;
-        while (n < 3 && (strlen(names[n]) != len || strncmp(names[n], argv[i], len) != 0)) n++;
-        if (n == 3) {
-            const char *nearest = cn_nearest_find(argv[i], names, 3);
-            fprintf(stderr, "cairn: unknown argument %.60s; %s%s\n", argv[i],
-                    nearest ? "is this meant: " : "",
-                    nearest ? nearest : "`cairn chat --help` lists them");
-            return false;
-        }
-        if (argv[i][len]) values[n] = argv[i] + len + 1;
-        else if (i + 1 < argc) values[n] = argv[++i];
-        else {
-            fprintf(stderr, "cairn: %s: needs a value, as in %s VALUE\n", names[n], names[n]);
-            return false;
-        }
+    c->client = (cn_client){.command = "cairn chat", .flag_count = 3,
+                            .flags = {{"--system", true, NULL}, {"--store", false, NULL},
+                                      {"--resume", true, NULL}}};
+    if (!cn_client_read(&c->client, argc, argv)) return false;
+    const char *system = cn_client_flag_value(&c->client, "--system");
+    const char *id = cn_client_flag_value(&c->client, "--resume");
+    c->stored = id || cn_client_flag_value(&c->client, "--store");
+    c->system = system ? strdup(system) : NULL;
+    if (!id) return true;
+    const size_t len = strlen(id);
+    if (len == 0 || len >= sizeof c->conversation ||
+        strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789_") != len) {
+        fprintf(stderr, "cairn: --resume: %.80s; must be the id of a conversation, conv_...\n", id);
+        return false;
     }
-    c->url = values[0];
-    c->api_key = values[1];
-    c->system = values[2] ? strdup(values[2]) : NULL;
+    memcpy(c->conversation, id, len + 1);
     return true;
 }
 
 int cn_chat_run(int argc, char **argv)
 {
     chat c = {.terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)};
-    for (int i = 0; i < argc; i++) {
-        if (strcmp(argv[i], "--help") != 0) continue;
+    if (!read_arguments(argc, argv, &c)) return CN_EXIT_USAGE;
+    if (c.client.help) {
         print_help();
         return CN_EXIT_OK;
     }
-    if (!read_arguments(argc, argv, &c)) return CN_EXIT_USAGE;
+    if (c.conversation[0] && !resume(&c)) return CN_EXIT_FAILED;
     // For the line editor, which needs to know where a character ends; numbers stay as they are.
     if (!setlocale(LC_CTYPE, "") || strcmp(nl_langinfo(CODESET), "UTF-8") != 0)
         setlocale(LC_CTYPE, "C.UTF-8");
@@ -331,10 +407,15 @@ int cn_chat_run(int argc, char **argv)
     cn_buf_init(&c.text, ANSWER_BYTES_MAX);
     // Without SA_RESTART, so that a signal ends the wait for the next piece.
     sigaction(SIGINT, &(struct sigaction){.sa_handler = on_interrupt}, NULL);
-    reset(&c);
+    c.messages = new_messages(&c);
     int exit_code = CN_EXIT_OK;
     if (c.terminal) talk(&c);
     else exit_code = answer_lines(&c);
+    if (c.conversation[0]) {
+        char text[160];
+        snprintf(text, sizeof text, "cairn chat --resume %s goes on here", c.conversation);
+        say(&c, "2", text);
+    }
     json_decref(c.messages);
     cn_buf_close(&c.body);
     cn_buf_close(&c.text);

@@ -11,6 +11,8 @@
 
 #include "base/buf.h"
 
+enum { REQUEST_BYTES_MAX = 1 << 30 };
+
 typedef struct target {
     char host[256], port[8], path[512], authority[272];
 } target;
@@ -34,6 +36,7 @@ static cn_code parse_url(const char *url, target *out, cn_err *err)
     }
     const uint16_t host = parts.field_data[UF_HOST].off, host_len = parts.field_data[UF_HOST].len;
     const bool has_path = parts.field_set & 1 << UF_PATH;
+    // With the query behind it, if there is one.
     const char *path = has_path ? url + parts.field_data[UF_PATH].off : "/";
     snprintf(out->host, sizeof out->host, "%.*s", host_len, url + host);
     snprintf(out->port, sizeof out->port, "%u", parts.field_set & 1 << UF_PORT ? parts.port : 80);
@@ -120,28 +123,27 @@ static cn_code receive(int fd, answer *a, unsigned *status, cn_err *err)
     return CN_OK;
 }
 
-cn_code cn_http_client_request(const char *url, const char *api_key, const char *body,
-                               size_t body_len, cn_http_client_body on_body, void *self,
-                               unsigned *status, cn_err *err)
+cn_code cn_http_client_request(const cn_http_client_call *call, cn_http_client_body on_body,
+                               void *self, unsigned *status, cn_err *err)
 {
     target t;
     answer a = {.on_body = on_body, .self = self};
-    cn_code code = parse_url(url, &t, err);
+    cn_code code = parse_url(call->url, &t, err);
     if (code != CN_OK) return code;
     const int fd = dial(&t, err);
     if (fd < 0) return CN_E_IO;
     cn_buf request;
-    cn_buf_init(&request, 64 << 20);
-    cn_buf_add_format(&request, "%s %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n",
-                      body ? "POST" : "GET", t.path, t.authority);
-    if (api_key) cn_buf_add_format(&request, "Authorization: Bearer %s\r\n", api_key);
-    if (body) {
+    cn_buf_init(&request, REQUEST_BYTES_MAX);
+    cn_buf_add_format(&request, "%s %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n", call->method,
+                      t.path, t.authority);
+    if (call->api_key) cn_buf_add_format(&request, "Authorization: Bearer %s\r\n", call->api_key);
+    if (call->body) {
         cn_buf_add_format(&request, "Content-Type: application/json\r\nContent-Length: %zu\r\n",
-                          body_len);
+                          call->body_len);
     }
     cn_buf_add_text(&request, "\r\n");
-    if (body) cn_buf_add(&request, body, body_len);
-    code = request.overflowed ? cn_err_set(err, CN_E_MEMORY, "the conversation is too long")
+    if (call->body) cn_buf_add(&request, call->body, call->body_len);
+    code = request.overflowed ? cn_err_set(err, CN_E_MEMORY, "the request is too long")
                               : send_all(fd, &request, err);
     if (code == CN_OK) code = receive(fd, &a, status, err);
     cn_buf_close(&request);

@@ -6,6 +6,7 @@
 #include "appliance/cli.h"
 #include "appliance/nearest.h"
 #include "appliance/serve.h"
+#include "appliance/session.h"
 
 static int fail(const cn_err *err, int exit_code)
 {
@@ -102,6 +103,7 @@ static const struct {
 } commands[] = {
     {"serve", run_serve, "serve a checkpoint to OpenAI clients"},
     {"chat", cn_chat_run, "talk to a running server in the terminal"},
+    {"session", cn_session_run, "list, show, fork, export, import and delete conversations"},
     {"config", run_config, "check the configuration, or print it"},
     {"version", run_version, "print the version"},
 };

@@ -6,11 +6,13 @@ import pytest
 
 from .program import DEMO, refuses, run
 
+COMMANDS = ["serve", "chat", "session", "config", "version"]         # in the order of the help
+
 
 def test_help_names_every_command_and_exit_code() -> None:
     result = run("--help")
     assert result.returncode == 0 and result.stderr == ""
-    assert re.findall(r"^  (\w+) ", result.stdout, re.M) == ["serve", "chat", "config", "version"]
+    assert re.findall(r"^  (\w+) ", result.stdout, re.M) == COMMANDS
     assert "Exit codes: 0 done, 1 failed" in result.stdout
 
 
@@ -19,7 +21,7 @@ def test_without_a_command_help_goes_to_stderr() -> None:
     assert result.returncode == 2 and result.stdout == "" and "usage: cairn" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["serve", "chat", "config", "version"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_commands_have_help(command: str) -> None:
     result = run(command, "--help")
     assert result.returncode == 0 and result.stderr == ""
@@ -55,6 +57,13 @@ def test_version() -> None:
     (["version", "--yaml"], "unexpected argument --yaml; usage: cairn version [--json]"),
     (["chat", "--ulr", "x"], "unknown argument --ulr; is this meant: --url"),
     (["chat", "--url"], "--url: needs a value, as in --url VALUE"),
+    (["chat", "--resume", "../x"], "--resume: ../x; must be the id of a conversation, conv_..."),
+    (["session", "sho"], "session: unknown job sho; is this meant: cairn session show"),
+    (["session", "show"], "cairn session show: needs an id; `cairn session show --help` says which"),
+    (["session", "ls", "conv_1"], "unexpected argument conv_1; `cairn session ls --help` says what is"),
+    (["session", "fork", "x", "--att", "y"], "unknown argument --att; is this meant: --at"),
+    (["session", "rm", "x", "--json"], "unknown argument --json; `cairn session rm --help` lists them"),
+    (["session", "ls", "--json=1"], "--json: takes no value"),
 ])
 def test_what_is_mistyped_is_told(arguments: list[str], says: str) -> None:
     assert refuses(*arguments) == says
