@@ -239,7 +239,7 @@ static bool work(cn_answer *a)
         release_exchange(a);
         if (!a->logged) log_answer(a);
         if (is_over(a)) {
-            free_answer(a);
+            if (!a->in_todo) free_answer(a);     // what it did just now may have put it there
             return true;
         }
     }

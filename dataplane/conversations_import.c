@@ -300,6 +300,7 @@ static cn_code commit_next(cn_answer *answer, const cn_session_call *before, cn_
     import *in = import_of(answer);
     cn_session_call *call = &answer->ask->call;
     if (before->err.code != CN_OK) return cn_ask_error(before, "Conversation", "", err);
+    if (in->next) in->turns[in->next - 1] = before->turn;    // as committed: its child needs that
     if (in->next == in->turn_count) return create(answer, err);
     call->turn = in->turns[in->next];
     call->id = call->turn.id;
