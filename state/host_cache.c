@@ -9,7 +9,7 @@
  * not come; free once the last pin goes). What goes when room is wanted is decided by value:
  *
  * - A page is useless without those before it. So only a page without a child in the cache goes, and
- *   a conversation is lost from its end.
+ *   a conversation is lost from its end; and a page whose parent is not here goes before all others.
  * - All pages have the same size, but the longer its past, the dearer a page is to compute (attention
  *   reads the past). Its worth is 1 for the first pages and twice as much whenever the past doubles.
  * - Age counts against worth as in GreedyDual (Young 1994): a page used now gets the cache's age + its
@@ -177,11 +177,9 @@ static uint32_t join_parent(cn_host_cache *c, const cn_page_key *parent)
     return (uint32_t)at;
 }
 
-static void leave_parent(cn_host_cache *c, uint32_t parent)
+static bool has_parent(const cn_host_cache *c, const frame *f)
 {
-    if (parent == NONE) return;
-    c->frames[parent].children--;
-    offer(c, parent);
+    return f->parent != NONE && c->frames[f->parent].life == f->parent_life;
 }
 
 // ---- pins
@@ -194,8 +192,9 @@ static void become_free(cn_host_cache *c, uint32_t at)
     f->life++;
     push_newest(c, &c->free, at);
     c->free_count++;
-    const bool joined = f->parent != NONE && c->frames[f->parent].life == f->parent_life;
-    leave_parent(c, joined ? f->parent : NONE);
+    if (!has_parent(c, f)) return;
+    c->frames[f->parent].children--;
+    offer(c, f->parent);
 }
 
 static bool is_idle(const frame *f) { return f->content == FULL && f->pins == 0; }
@@ -261,11 +260,9 @@ static bool evict(cn_host_cache *c)
 
 bool cn_host_cache_take(cn_host_cache *c, const cn_host_page *page, cn_host_frame *out)
 {
+    if (c->free_count == 0 && !evict(c)) return false;
+    // After evicting: where a chain is longer than the cache, its last page goes for the next one.
     const uint32_t parent = join_parent(c, &page->parent);
-    if (c->free_count == 0 && !evict(c)) {
-        leave_parent(c, parent);
-        return false;
-    }
     const uint32_t at = c->free.oldest;
     frame *f = &c->frames[at];
     unlink_frame(c, &c->free, at);
@@ -317,7 +314,7 @@ void cn_host_cache_put(cn_host_cache *c, cn_host_frame at)
         become_free(c, at.v);
         return;
     }
-    f->value = c->age + (1ull << worth_of(f));
+    f->value = f->page.index > 0 && !has_parent(c, f) ? 0 : c->age + (1ull << worth_of(f));
     f->used = ++c->uses;
     c->idle_count++;
     offer(c, at.v);

@@ -138,6 +138,13 @@ static void push_unsaved(cn_tiers *t, cn_host_frame frame)
     t->unsaved[(t->unsaved_first + t->unsaved_count++) % t->frame_count] = frame;
 }
 
+static void push_back_unsaved(cn_tiers *t, cn_host_frame frame)
+{
+    t->unsaved_first = (t->unsaved_first + t->frame_count - 1) % t->frame_count;
+    t->unsaved[t->unsaved_first] = frame;
+    t->unsaved_count++;
+}
+
 static cn_host_frame pop_unsaved(cn_tiers *t)
 {
     const cn_host_frame frame = t->unsaved[t->unsaved_first];
@@ -150,9 +157,10 @@ bool cn_tiers_take_frame(cn_tiers *t, const cn_host_page *page, cn_host_frame *o
 {
     for (;;) {
         if (cn_host_cache_take(t->host, page, out)) return true;
-        // While the store answers, those that wait for it are about to leave.
+        // While the store answers, those that wait for it are about to leave. The newest is given up
+        // first: without it the ones before it are still of use.
         if (t->unsaved_count == 0 || cn_tiers_store_is_up(t)) return false;
-        cn_host_cache_put(t->host, pop_unsaved(t));
+        cn_host_cache_put(t->host, t->unsaved[(t->unsaved_first + --t->unsaved_count) % t->frame_count]);
         count_lost(t, 1);
     }
 }
@@ -262,7 +270,8 @@ bool cn_tiers_get(cn_tiers *t, cn_host_frame frame, uint64_t deadline_ns)
     const uint64_t late_ns = deadline(t, GET_NS);
     if (t->free_get_count == 0) return false;
     cn_tiers_transfer *transfer = t->free_gets[t->free_get_count - 1];
-    if (!submit(t, transfer, frame, late_ns < deadline_ns ? late_ns : deadline_ns)) return false;
+    transfer->is_hurried = deadline_ns < late_ns;
+    if (!submit(t, transfer, frame, transfer->is_hurried ? deadline_ns : late_ns)) return false;
     t->free_get_count--;
     const bool found = cn_host_cache_find(t->host, &transfer->op.page_key, &pinned);
     CN_ASSERT(found && pinned.v == frame.v);
@@ -295,7 +304,9 @@ static void got(cn_tiers *t, cn_tiers_transfer *transfer)
         cn_metrics_add(&t->options.metrics->store_read_bytes, t->options.page_bytes);
         cn_host_cache_fill(t->host, transfer->frame);
     } else {
-        cn_tier_rate_cancel(&t->store_rate, t->now_ns);
+        // A store that is late is slow; one that does not have a page is not.
+        if (code == CN_E_STORE) cn_tier_rate_end(&t->store_rate, 0, t->now_ns);
+        else cn_tier_rate_cancel(&t->store_rate, t->now_ns);
         cn_host_cache_drop(t->host, transfer->frame);
     }
     cn_host_cache_put(t->host, transfer->frame);
@@ -306,7 +317,7 @@ static void put(cn_tiers *t, cn_tiers_transfer *transfer)
     const cn_code code = transfer->op.code;
     t->free_puts[t->free_put_count++] = transfer;
     if (code == CN_E_STORE) {
-        push_unsaved(t, transfer->frame);
+        push_back_unsaved(t, transfer->frame);
         return;
     }
     if (code == CN_OK) cn_metrics_add(&t->options.metrics->store_written_bytes, t->options.page_bytes);
@@ -320,8 +331,8 @@ static bool finish_transfers(cn_tiers *t)
     if (!t->options.store) return false;
     for (cn_store_op *op; (op = cn_store_port_next(t->options.store)); worked = true) {
         cn_tiers_transfer *transfer = op->user;
-        if (op->code == CN_E_STORE) store_failed(t);
-        else t->down_ns = 0;
+        if (op->code != CN_E_STORE) t->down_ns = 0;
+        else if (!transfer->is_hurried) store_failed(t);
         if (op->kind == CN_STORE_PAGE_GET) got(t, transfer);
         else put(t, transfer);
     }

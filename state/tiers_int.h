@@ -52,6 +52,7 @@ typedef struct cn_tiers_move {
 typedef struct cn_tiers_transfer {
     cn_store_op op;
     cn_host_frame frame;
+    bool is_hurried;             // its deadline is the sequence's: being late is not the store's fault
 } cn_tiers_transfer;
 
 struct cn_tiers {

@@ -215,10 +215,9 @@ static void see_arrivals(cn_tiers *t, cn_restore *r)
         if (r->from[r->ready] == CN_TIER_STORE && r->window < CN_TIERS_GETS) r->window++;
         r->ready++;
     }
-    if (r->ready < r->asked && cn_host_cache_is_dropped(t->host, r->frames[r->ready])) {
-        stop_at(t, r, r->ready);
-    } else if (r->ready < r->limit && t->now_ns >= r->deadline_ns) {
-        r->is_late = true;
+    const bool late = r->ready < r->limit && t->now_ns >= r->deadline_ns;
+    if (late || (r->ready < r->asked && cn_host_cache_is_dropped(t->host, r->frames[r->ready]))) {
+        r->is_late = late;
         stop_at(t, r, r->ready);
     }
 }

@@ -79,6 +79,17 @@ static void a_chain_goes_from_its_end(void **state)
     cn_host_cache_close(cache);
 }
 
+// Catches a chain that is longer than the cache and finds no room behind its own head, or pushes it out.
+static void a_long_chain_passes_through(void **state)
+{
+    (void)state;
+    cn_host_cache *cache = open_cache(4, 100);
+    add_chain(cache, 1, 0, 40);
+    assert_int_equal(count_of(cache, 1, 0, 3), 3);
+    assert_true(has(cache, 1, 39));
+    cn_host_cache_close(cache);
+}
+
 // Catches a cache that forgets what was just used.
 static void what_was_used_stays(void **state)
 {
@@ -99,11 +110,15 @@ static void dear_pages_stay_longer(void **state)
 {
     (void)state;
     enum { DEAR = 4096 };
-    cn_host_cache *cache = open_cache(4, 100);
-    add_chain(cache, 1, DEAR, 1);
+    cn_host_cache *cache = open_cache(5, 100);
+    cn_host_page dear = page_of(1, DEAR);
+    dear.parent = page_of(1, 0).key;
+    add_chain(cache, 1, 0, 1);
+    assert_true(add(cache, &dear));
     uint32_t survived = 0;
     while (has(cache, 1, DEAR) && survived < 1000) {
-        const cn_host_page cheap = page_of(2 + survived % 100, survived / 100);
+        cn_host_page cheap = page_of(2, 0);
+        memcpy(cheap.key.bytes + 8, &survived, sizeof survived);
         assert_true(add(cache, &cheap));
         survived++;
     }
@@ -233,6 +248,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_chain_goes_from_its_end),
+        cmocka_unit_test(a_long_chain_passes_through),
         cmocka_unit_test(what_was_used_stays),
         cmocka_unit_test(dear_pages_stay_longer),
         cmocka_unit_test(a_share_is_kept),
