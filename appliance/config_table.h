@@ -17,6 +17,13 @@
     X("backend",            backend,        "cpu",   "hardware to compute on: cpu") \
     X("cpu.path",           cpu_path,       "",      "instruction set: avx512-bf16, avx512, avx2, portable; default: the best there is") \
     X("api_keys_file",      api_keys_file,  "",      "file with one API key per line; without it, and without keys, all clients are served") \
+    X("state.store",        state_store,    "private", "where turns and pages are kept: private (servers of its own), redis (state.log, state.pages), or none") \
+    X("state.directory",    state_directory, "",     "directory of the private servers; default: cairn in the user's place for state") \
+    X("state.durability",   state_durability, "fsync", "what a stored turn outlives once it is acknowledged: memory (nothing), process, fsync (power loss), fsync+replica") \
+    X("state.log",          state_log,      "",      "server of turns: HOST:PORT, unix:/PATH, sentinel:NAME@HOST:PORT,... or cluster:HOST:PORT,...") \
+    X("state.pages",        state_pages,    "",      "servers of KV pages, separated by commas: HOST:PORT, unix:/PATH; default: pages are not kept") \
+    X("state.user",         state_user,     "",      "user for Redis; default: its default user") \
+    X("state.password_file", state_password_file, "", "file with the password for Redis; default: none") \
     X("log.level",          log_level,      "info",  "events that are logged: debug, info, warn, error, off")
 
 /*  key                     member          default     min      max            what it is (type NUMBER) */
@@ -28,4 +35,11 @@
     X("engine.sequences",   sequences,           64,      1,           4096, "sequences in the batch at once") \
     X("engine.step_tokens", step_tokens,        256,     17,          65536, "tokens computed in one step, of all sequences together") \
     X("engine.context_tokens", context_tokens,    0,      0,        1048576, "context window, prompt and answer together; 0: the model's") \
+    X("state.database",     state_database,       0,      0,          65535, "database of the Redis servers") \
+    X("state.connections",  state_connections,   12,      1,             64, "connections to each server of turns; more let more turns share a disk sync") \
+    X("state.timeout_ms",   state_timeout_ms,  2000,     10,          60000, "a server of turns that says nothing for so long is given up") \
+    X("state.page_timeout_ms", state_page_timeout_ms, 100, 1,         60000, "a server of pages that says nothing for so long, and 2 ns per byte, is given up") \
+    X("state.log_bytes",    state_log_bytes,      0,      0, 1099511627776, "memory of the private server of turns; 0: a 64th of the memory") \
+    X("state.page_bytes",   state_page_bytes,     0,      0, 1099511627776, "memory of the private server of pages; 0: an eighth of the memory") \
+    X("state.life_days",    state_life_days,     30,      0,          36500, "days that turns and conversations are kept after their last use; 0: for ever") \
     X("drain.seconds",      drain_seconds,       30,      0,          86400, "time that running answers get after SIGTERM")

@@ -15,6 +15,7 @@
 #include <sodium.h>
 
 #include "appliance/cli.h"
+#include "appliance/state.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/random.h"
@@ -33,7 +34,9 @@
  *
  * A loop polls its room until nothing is left to do, announces sleep, polls once more, and sleeps.
  * The main thread waits for signals. Draining goes the way of a request: the api refuses new ones,
- * the net stops listening, and once every answer has left, the threads end in the same order. */
+ * the net stops listening, and once every answer has left, the threads end in the same order.
+ *
+ * Beside them, the state thread carries out what the api and the engine want of the store. */
 
 enum { DRAIN_CHECK_MS = 20, STOP_CHECK_MS = 1, SPARE_DESCRIPTORS = 64, SLOW_START_NS = 500000000 };
 
@@ -66,7 +69,8 @@ struct serve {
     cn_engine *engine;
     cn_http *http;
     cn_api *api;
-    room net, front, scheduler;
+    cn_state *state;
+    room net, front, scheduler, keeper;
     _Atomic bool drain;          // for the net thread, which alone may call cn_http_drain
     bool net_drains;
     _Atomic uint32_t connections;
@@ -145,6 +149,28 @@ static cn_code open_backend(serve *s, cn_err *err)
     return code;
 }
 
+// ---- the store
+
+static cn_code open_state(serve *s, cn_err *err)
+{
+    const cn_state_options options = {s->settings, s->clock, s->random, &s->log, s->metrics,
+                                      &s->keeper.wake};
+    return cn_state_open(&options, &s->state, err);
+}
+
+static cn_code connect_state(serve *s, cn_err *err)
+{
+    cn_kv_info kv;
+    s->backend->ops->kv_info(s->backend, &kv);
+    return cn_state_connect(s->state, kv.page_bytes, err);
+}
+
+static cn_store_port *store_port(const serve *s, uint32_t index)
+{
+    cn_store *store = cn_state_store(s->state);
+    return store ? cn_store_port_at(store, index) : NULL;
+}
+
 // ---- the engine
 
 static uint32_t context_tokens(const serve *s)
@@ -195,6 +221,7 @@ static cn_code open_engine(serve *s, cn_err *err)
         .wake = &s->scheduler.wake,
         .host_bytes = c->kv_host_bytes,
         .tenant_percent = (uint32_t)c->kv_tenant_percent,
+        .store = store_port(s, CN_STATE_PORT_ENGINE),
     };
     memcpy(options.model, s->model, sizeof options.model);
     const cn_code code = cn_engine_open(&options, &s->engine, err);
@@ -272,6 +299,11 @@ static bool poll_scheduler(serve *s, uint64_t timeout_ns)
 
 static uint64_t sleep_scheduler(const serve *s) { return cn_engine_sleep_ns(s->engine); }
 
+static bool poll_keeper(serve *s, uint64_t timeout_ns)
+{
+    return cn_state_poll(s->state, timeout_ns);
+}
+
 static void *run_room(void *argument)
 {
     room *r = argument;
@@ -284,7 +316,7 @@ static void *run_room(void *argument)
     return NULL;
 }
 
-// The net thread sleeps in the transport's own poll, which watches the wake beside the sockets.
+// The net and the state thread sleep in a poll of their own, which watches the wake beside sockets.
 static void *run_net(void *argument)
 {
     room *r = argument;
@@ -348,12 +380,16 @@ static cn_code open_all(serve *s, cn_err *err)
     if (code == CN_OK) code = open_room(&s->net, "net", poll_net, s, err);
     if (code == CN_OK) code = open_room(&s->front, "api", poll_front, s, err);
     if (code == CN_OK) code = open_room(&s->scheduler, "engine", poll_scheduler, s, err);
+    if (code == CN_OK) code = open_room(&s->keeper, "state", poll_keeper, s, err);
     s->scheduler.sleep_ns = sleep_scheduler;
+    if (code == CN_OK) code = open_state(s, err);
     if (code == CN_OK) code = cn_checkpoint_open(s->settings->model, &s->checkpoint, err);
     if (code == CN_OK) code = open_text(s, err);
     if (code == CN_OK) code = open_backend(s, err);
+    if (code == CN_OK) code = connect_state(s, err);
     if (code == CN_OK) code = open_engine(s, err);
     if (code == CN_OK) code = open_front(s, err);
+    if (code == CN_OK && cn_state_store(s->state)) code = start_room(&s->keeper, run_net, err);
     if (code == CN_OK) code = start_room(&s->scheduler, run_room, err);
     if (code == CN_OK) code = start_room(&s->front, run_room, err);
     if (code == CN_OK) code = start_room(&s->net, run_net, err);
@@ -365,6 +401,9 @@ static void close_all(serve *s)
     stop_room(&s->net);
     stop_room(&s->front);
     stop_room(&s->scheduler);
+    // Last of the threads, and closed before those whose operations it may still have.
+    stop_room(&s->keeper);
+    cn_state_close(s->state);
     cn_api_close(s->api);
     cn_http_close(s->http);
     if (s->backend) s->backend->ops->close(s->backend);
@@ -375,6 +414,7 @@ static void close_all(serve *s)
     cn_wake_close(&s->net.wake);
     cn_wake_close(&s->front.wake);
     cn_wake_close(&s->scheduler.wake);
+    cn_wake_close(&s->keeper.wake);
     if (s->signals >= 0) close(s->signals);
     free(s->metrics);
 }
@@ -439,7 +479,7 @@ int cn_serve_run(const cn_config_settings *settings)
     static serve s;
     cn_err err = {0};
     s.settings = settings;
-    s.signals = s.net.wake.fd = s.front.wake.fd = s.scheduler.wake.fd = -1;
+    s.signals = s.net.wake.fd = s.front.wake.fd = s.scheduler.wake.fd = s.keeper.wake.fd = -1;
     s.clock = cn_clock_system();
     s.random = cn_random_system();
     s.log = (cn_log){STDERR_FILENO, (cn_log_level)cn_log_level_parse(settings->log_level), s.clock};

@@ -20,6 +20,9 @@ import httpx
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+# Private Redis servers of whatever is started without saying where go here, and not to the user's place.
+_STATE = tempfile.TemporaryDirectory(prefix="cairn-test-")
+os.environ["XDG_STATE_HOME"] = _STATE.name
 MODEL_DIR = Path(os.environ.get("CN_MODEL", ROOT / "deploy/demo/model"))
 START_S = 60.0
 
@@ -31,6 +34,9 @@ class Server:
         program = Path(os.environ.get("CN_BUILD", ROOT / "build")) / "cairn"
         self.log = tempfile.NamedTemporaryFile("w+", prefix="cairn-test-", suffix=".log")
         command = [str(program), "serve", "--model", str(MODEL_DIR), "--listen", "127.0.0.1:0"]
+        self.state = tempfile.TemporaryDirectory(prefix="cairn-test-")
+        if "state.store" not in flags:
+            flags = {"state.directory": self.state.name} | flags
         for name, value in flags.items():
             command += [f"--{name}", value]
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
@@ -73,6 +79,7 @@ class Server:
                 self.process.kill()
                 self.process.wait()
         self.log.close()
+        self.state.cleanup()
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,8 +37,10 @@ class Server:
 @contextlib.contextmanager
 def serve(*flags: str, model: Path = DEMO) -> Iterator[Server]:
     assert CAIRN.exists(), f"{CAIRN} is not built; run tests/run"
+    state = tempfile.TemporaryDirectory(prefix="cairn-test-")
     process = subprocess.Popen([CAIRN, "serve", "--model", model, "--listen", "127.0.0.1:0",
-                                "--log.level", "warn", *flags], stdout=subprocess.PIPE, text=True)
+                                "--log.level", "warn", "--state.directory", state.name, *flags],
+                               stdout=subprocess.PIPE, text=True)
     line = process.stdout.readline()
     found = re.match(r"listening on (\S+)", line)
     assert found, f"the server did not start (exit code {process.wait()})"
@@ -49,4 +52,5 @@ def serve(*flags: str, model: Path = DEMO) -> Iterator[Server]:
             process.send_signal(signal.SIGTERM)
         code = process.wait(60)
         process.stdout.close()
+        state.cleanup()
     assert code == 0, f"the server ended with {code}"
