@@ -42,6 +42,7 @@ enum {
     WRITE_BYTES = 16 * 1024,             // given to lwIP at once
     WRITABLE_SHARE = 4,                  // of the send buffer must be free before writing goes on
     IDLE_POLLS = 1000,
+    HELD_BYTES = 512 - 24,               // a block of the pool, at least
     CLOSING_SPARE = 1024,                // connections that only still close, at least
 };
 static const uint64_t LINGER_NS = 2000000000;
@@ -50,9 +51,16 @@ static const uint32_t NONE = UINT32_MAX;
 
 typedef enum place_state { FREE, OPEN, LINGERING } place_state;
 
+// Bytes that the handler has left.
+typedef struct held {
+    struct held *next;
+    uint32_t at, len, capacity;
+    uint8_t data[];
+} held;
+
 typedef struct place {
     struct tcp_pcb *pcb;                 // NULL: has ended
-    struct pbuf *held;                   // what the handler did not take; NULL if it took all
+    held *held_first, *held_last;        // what the handler did not take; NULL if it took all
     uint64_t linger_until_ns;
     uint32_t generation;
     place_state state;
@@ -140,8 +148,12 @@ static place *take_place(dpdk *d)
 
 static void drop_held(place *p)
 {
-    if (p->held) pbuf_free(p->held);
-    p->held = NULL;
+    while (p->held_first) {
+        held *next = p->held_first->next;
+        cn_lwip_pool_put(p->held_first);
+        p->held_first = next;
+    }
+    p->held_last = NULL;
 }
 
 static void detach(struct tcp_pcb *pcb)
@@ -215,14 +227,27 @@ static size_t show(dpdk *d, place *p, const void *data, size_t len)
     return open_place(d, conn) ? took : len;
 }
 
-// Copies bytes to what the handler has left already.
-static bool hold(place *p, const void *data, size_t len)
+// Copies bytes to what the handler has left already. Small pieces share a block.
+static bool hold(place *p, const uint8_t *data, uint32_t len)
 {
-    struct pbuf *copy = pbuf_alloc(PBUF_RAW, (u16_t)len, PBUF_RAM);
-    if (!copy) return false;
-    memcpy(copy->payload, data, len);
-    if (p->held) pbuf_cat(p->held, copy);
-    else p->held = copy;
+    held *last = p->held_last;
+    if (last) {
+        const uint32_t room = last->capacity - last->at - last->len;
+        const uint32_t n = len < room ? len : room;
+        memcpy(last->data + last->at + last->len, data, n);
+        last->len += n;
+        data += n;
+        len -= n;
+    }
+    if (!len) return true;
+    const uint32_t capacity = len > HELD_BYTES ? len : HELD_BYTES;
+    held *block = cn_lwip_pool_take(sizeof *block + capacity);
+    if (!block) return false;
+    *block = (held){.len = len, .capacity = capacity};
+    memcpy(block->data, data, len);
+    if (last) last->next = block;
+    else p->held_first = block;
+    p->held_last = block;
     return true;
 }
 
@@ -231,12 +256,12 @@ static bool received_bytes(dpdk *d, place *p, const uint8_t *data, size_t len)
 {
     const cn_conn conn = conn_of(d, p);
     size_t took = 0;
-    if (!p->held) {
+    if (!p->held_first) {
         took = show(d, p, data, len);
         if (!open_place(d, conn)) return false;
-        if (took) tcp_recved(p->pcb, (u16_t)took);
+        if (took) tcp_recved(p->pcb, (tcpwnd_size_t)took);
     }
-    if (took == len || hold(p, data + took, len - took)) return true;
+    if (took == len || hold(p, data + took, (uint32_t)(len - took))) return true;
     atomic_fetch_add_explicit(&d->connections_dropped, 1, memory_order_relaxed);
     d->handler.closed(d->handler.self, conn);
     if (open_place(d, conn)) abort_connection(d, p);
@@ -590,23 +615,23 @@ static void dpdk_resume(cn_transport *transport, cn_conn conn)
 {
     dpdk *d = (dpdk *)transport;
     place *p = open_place(d, conn);
-    while (p && p->held) {
-        struct pbuf *first = p->held;    // ours while it is shown: the handler may end the connection
-        p->held = pbuf_dechain(first);
-        const size_t took = show(d, p, first->payload, first->len);
+    tcpwnd_size_t shown = 0;             // told to lwIP at once, so that one ACK tells the peer
+    while (p && p->held_first) {
+        held *first = p->held_first;     // ours while it is shown: the handler may end the connection
+        p->held_first = first->next;
+        const size_t took = show(d, p, first->data + first->at, first->len);
         p = open_place(d, conn);
-        if (p && took) tcp_recved(p->pcb, (u16_t)took);
-        if (took == first->len) {
-            pbuf_free(first);
-            continue;
+        shown += (tcpwnd_size_t)took;
+        if (p && took < first->len) {
+            first->at += (uint32_t)took;
+            first->len -= (uint32_t)took;
+            p->held_first = first;
+            break;
         }
-        pbuf_remove_header(first, took);
-        if (p->held) {
-            pbuf_cat(first, p->held);
-        }
-        p->held = first;
-        return;
+        cn_lwip_pool_put(first);
+        if (p && !p->held_first) p->held_last = NULL;
     }
+    if (p && shown) tcp_recved(p->pcb, shown);
 }
 
 static void dpdk_finish(cn_transport *transport, cn_conn conn)
@@ -619,7 +644,7 @@ static void dpdk_finish(cn_transport *transport, cn_conn conn)
         return;
     }
     // What was held counts as received, so that closing later need not be a reset.
-    for (const struct pbuf *q = p->held; q; q = q->next) tcp_recved(p->pcb, q->len);
+    for (const held *h = p->held_first; h; h = h->next) tcp_recved(p->pcb, h->len);
     drop_held(p);
     if (tcp_shutdown(p->pcb, 0, 1) != ERR_OK) {
         abort_connection(d, p);          // the peer was faster

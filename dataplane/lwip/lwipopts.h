@@ -30,6 +30,7 @@
 #define ETHARP_SUPPORT_STATIC_ENTRIES 1
 #define ETHARP_SUPPORT_VLAN 1
 #define ETHARP_TRUST_IP_MAC 0
+#define PBUF_LINK_HLEN 18                // with a VLAN tag
 #define LWIP_NETIF_HWADDRHINT 1
 #define LWIP_NETIF_TX_SINGLE_PBUF 0
 #define LWIP_NETIF_HOSTNAME 0
@@ -74,6 +75,7 @@
 #define LWIP_WND_SCALE 1
 #define TCP_RCV_SCALE 3
 #define TCP_WND (256 * 1024)
+#define TCP_WND_UPDATE_THRESHOLD (2U * pcb->mss)     // as often as segments are acknowledged
 #define TCP_SND_BUF (256 * 1024)
 #define TCP_SND_QUEUELEN 4096            // pbufs; a token of a stream may be one
 #define TCP_SNDLOWAT 16384

@@ -7,7 +7,7 @@
 #include "tests/dataplane/tcp_wire.h"
 #include "tests/unit/cmocka_all.h"
 
-enum { WORDS_MAX = 24, OPEN_MAX = 16 };
+enum { WORDS_MAX = 24, OPEN_MAX = 16, PORTS_MAX = 8 };
 
 typedef struct run {
     const tcp_script *script;
@@ -17,6 +17,8 @@ typedef struct run {
     uint16_t port;
     uint32_t far_isn, near_isn;
     bool near_isn_known;
+    uint32_t near_isns[PORTS_MAX];       // of the other ports
+    bool near_isns_known[PORTS_MAX];
     // What the handler sees. One connection at a time is written to.
     cn_conn conn;
     uint32_t opened, closed, writable;
@@ -166,7 +168,7 @@ static void parse_segment(run *r, words *w, bool sent, wanted *out)
             s->window = (uint32_t)number(r, value);
             out->has_window = true;
         } else if (!strcmp(key, "mss")) {
-            s->mss = (int)number(r, value);
+            s->mss = !strcmp(value, "mtu") ? r->wire.v6 ? 1440 : 1460 : (int)number(r, value);
         } else if (!strcmp(key, "scale")) {
             s->scale = (int)number(r, value);
         } else if (!strcmp(key, "words")) {
@@ -196,6 +198,24 @@ static void send_step(run *r, words *w)
     want.s.data = data;
     wire_send(&r->wire, &want.s);
     wire_poll(&r->wire);
+}
+
+// `count` bytes from `from` on, in segments of 1000 that nobody waits for.
+static void bulk_step(run *r, uint32_t from, uint32_t count)
+{
+    static uint8_t data[1000];
+    wire_segment s, answer;
+    for (uint32_t at = 0; at < count; at += s.len) {
+        s = wire_segment_of(TCP_ACK, r->far_isn + from + at, r->near_isn + 1);
+        s.far_port = r->port;
+        s.len = count - at < sizeof data ? count - at : sizeof data;
+        for (uint32_t i = 0; i < s.len; i++) data[i] = pattern(from + at + i - 1);
+        s.data = data;
+        wire_send(&r->wire, &s);
+        wire_poll(&r->wire);
+        // The answer to the last one stays, to be compared.
+        while (at + s.len < count && wire_receive(&r->wire, &answer)) continue;
+    }
 }
 
 static const char *segment_text(run *r, const wire_segment *s, char *out, size_t bytes)
@@ -291,6 +311,15 @@ static void call_step(run *r, const words *w)
     wire_poll(&r->wire);
 }
 
+static void switch_port(run *r, uint16_t port)
+{
+    r->near_isns[r->port % PORTS_MAX] = r->near_isn;
+    r->near_isns_known[r->port % PORTS_MAX] = r->near_isn_known;
+    r->port = port;
+    r->near_isn = r->near_isns[port % PORTS_MAX];
+    r->near_isn_known = r->near_isns_known[port % PORTS_MAX];
+}
+
 static void step(run *r, words *w)
 {
     const char *name = w->at[0];
@@ -317,9 +346,12 @@ static void step(run *r, words *w)
                 wire_advance(&r->wire, 1000000);
                 wire_poll(&r->wire);
             }
+        } else if (!strcmp(name, "bulk")) {
+            bulk_step(r, (uint32_t)number(r, w->at[1]), (uint32_t)number(r, w->at[2]));
+        } else if (!strcmp(name, "near")) {
+            r->wire.near_port = (uint16_t)number(r, w->at[1]);
         } else if (!strcmp(name, "port")) {
-            r->port = (uint16_t)number(r, w->at[1]);
-            r->near_isn_known = false;
+            switch_port(r, (uint16_t)number(r, w->at[1]));
         } else if (!strcmp(name, "isn")) {
             r->far_isn += (uint32_t)number(r, w->at[1]);
             r->near_isn_known = false;

@@ -1,7 +1,7 @@
 /* tests/dataplane/tcp_script.h: runs a conversation with the TCP stack that is written as text, a step
  * per line, and fails the test at the first step that goes otherwise.
  *
- *   < FLAGS SEQ[+LEN] [ack N] [win N] [mss N] [scale N] [sackok] [sack A-B ...] [badsum] [words N]
+ *   < FLAGS SEQ[+LEN] [ack N] [win N] [mss N|mtu] [scale N] [sackok] [sack A-B ...] [badsum] [words N]
  *                     [raw HEX]      a segment to the stack
  *   > FLAGS SEQ[+LEN] [...]          the next segment from the stack; fields that are not named may be
  *                                    anything, but there are no options that are not named in a SYN
@@ -11,7 +11,10 @@
  *   write N [took M]   finish   abort   resume   stop        calls of the transport
  *   take N                           the handler takes at most N bytes of what it is shown; `all`
  *   opened [N]  closed [N]  got N  writable N                what the handler has seen, all in all
- *   port N   isn N                   of the far end from now on
+ *   bulk SEQ N                       N bytes to the stack in segments of 1000; answers but for the last
+ *                                    are thrown away
+ *   port N   isn N   near N          the far end's port from now on; so much is added to its sequence
+ *                                    number; the stack's port
  *
  * FLAGS are S F R P U and . for ACK, or - for none; P of the stack is not compared. Sequence numbers
  * are relative: 0 is the SYN of whoever sends it, 1 its first byte. Both ends send patterns, which are
