@@ -10,6 +10,7 @@
 #include <yaml.h>
 
 #include "appliance/nearest.h"
+#include "appliance/network.h"
 #include "base/log.h"
 
 enum { API_KEY_BYTES_MAX = 512, LINE_BYTES_MAX = 100 };
@@ -373,7 +374,7 @@ cn_code cn_config_finish(cn_config_settings *s, cn_err *err)
                           "limits.queue_requests (%llu)", (unsigned long long)s->limits.choices,
                           (unsigned long long)s->limits.queue_requests);
     }
-    return CN_OK;
+    return cn_network_check(s, err);
 }
 
 static const char *source_name(cn_config_source source)

@@ -20,7 +20,7 @@ typedef enum cn_config_source {
     CN_CONFIG_FLAG
 } cn_config_source;
 
-enum { CN_CONFIG_KEYS_MAX = 64, CN_CONFIG_API_KEYS_MAX = 1024 };
+enum { CN_CONFIG_KEYS_MAX = 128, CN_CONFIG_API_KEYS_MAX = 1024 };
 
 typedef struct cn_config_settings {
 #define X(key, member, initial, what) char *member;

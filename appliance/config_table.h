@@ -24,6 +24,17 @@
     X("state.pages",        state_pages,    "",      "servers of KV pages, separated by commas: HOST:PORT, unix:/PATH; default: pages are not kept") \
     X("state.user",         state_user,     "",      "user for Redis; default: its default user") \
     X("state.password_file", state_password_file, "", "file with the password for Redis; default: none") \
+    X("run_directory",      run_directory,  "/run/cairn", "directory for the sockets of this server; made if it is not there") \
+    X("transport",          transport,      "kernel", "how clients are reached: kernel (the system's sockets) or dpdk (a network port of its own)") \
+    X("dpdk.device",        dpdk_device,    "",      "port: a PCI address (0000:81:00.0), or a virtual device (net_af_packet0,iface=eth1)") \
+    X("dpdk.address",       dpdk_address,   "",      "its IPv4 address with prefix length: 192.0.2.10/24") \
+    X("dpdk.gateway",       dpdk_gateway,   "",      "next hop to other IPv4 networks; default: none is reached") \
+    X("dpdk.address6",      dpdk_address6,  "",      "its IPv6 address with prefix length: 2001:db8::10/64; default: the link-local one alone") \
+    X("dpdk.gateway6",      dpdk_gateway6,  "",      "next hop to other IPv6 networks; default: none is reached") \
+    X("dpdk.vip",           dpdk_vip,       "",      "addresses that are served but never announced (direct server return), separated by commas") \
+    X("dpdk.memory",        dpdk_memory,    "auto",  "huge (huge pages), normal (none), or auto: huge if enough are free") \
+    X("dpdk.lcore",         dpdk_lcore,     "",      "CPU that the net thread is pinned to; default: none") \
+    X("dpdk.eal_args",      dpdk_eal_args,  "",      "more arguments for DPDK's environment layer, separated by spaces") \
     X("log.level",          log_level,      "info",  "events that are logged: debug, info, warn, error, off")
 
 /*  key                     member          default     min      max            what it is (type NUMBER) */
@@ -42,4 +53,7 @@
     X("state.log_bytes",    state_log_bytes,      0,      0, 1099511627776, "memory of the private server of turns; 0: a 64th of the memory") \
     X("state.page_bytes",   state_page_bytes,     0,      0, 1099511627776, "memory of the private server of pages; 0: an eighth of the memory") \
     X("state.life_days",    state_life_days,     30,      0,          36500, "days that turns and conversations are kept after their last use; 0: for ever") \
+    X("dpdk.vlan",          dpdk_vlan,            0,      0,           4094, "VLAN that the port is in; 0: untagged") \
+    X("dpdk.mtu",           dpdk_mtu,          1500,    576,           9600, "bytes of a packet; above 1500 every switch on the way must agree") \
+    X("dpdk.memory_mb",     dpdk_memory_mb,       0,      0,          65536, "memory for frames in MiB; 0: what the port needs") \
     X("drain.seconds",      drain_seconds,       30,      0,          86400, "time that running answers get after SIGTERM")

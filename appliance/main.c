@@ -2,8 +2,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "appliance/capture.h"
 #include "appliance/chat.h"
 #include "appliance/cli.h"
+#include "appliance/doctor.h"
 #include "appliance/nearest.h"
 #include "appliance/serve.h"
 #include "appliance/session.h"
@@ -104,6 +106,8 @@ static const struct {
     {"serve", run_serve, "serve a checkpoint to OpenAI clients"},
     {"chat", cn_chat_run, "talk to a running server in the terminal"},
     {"session", cn_session_run, "list, show, fork, export, import and delete conversations"},
+    {"doctor", cn_doctor_run, "say whether this machine can run a configuration"},
+    {"capture", cn_capture_run, "write what the network port sees to a pcap file"},
     {"config", run_config, "check the configuration, or print it"},
     {"version", run_version, "print the version"},
 };

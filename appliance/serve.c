@@ -15,6 +15,7 @@
 #include <sodium.h>
 
 #include "appliance/cli.h"
+#include "appliance/network.h"
 #include "appliance/state.h"
 #include "base/log.h"
 #include "base/metrics.h"
@@ -38,7 +39,8 @@
  *
  * Beside them, the state thread carries out what the api and the engine want of the store. */
 
-enum { DRAIN_CHECK_MS = 20, STOP_CHECK_MS = 1, SPARE_DESCRIPTORS = 64, SLOW_START_NS = 500000000 };
+enum { DRAIN_CHECK_MS = 20, STOP_CHECK_MS = 1, WATCH_MS = 1000, SPARE_DESCRIPTORS = 64,
+       SLOW_START_NS = 500000000 };
 
 struct serve;
 
@@ -67,6 +69,7 @@ struct serve {
     cn_backend *backend;
     uint8_t model[CN_FINGERPRINT_BYTES];
     cn_engine *engine;
+    cn_network *network;         // NULL: kernel sockets
     cn_http *http;
     cn_api *api;
     cn_state *state;
@@ -247,11 +250,17 @@ static cn_code raise_descriptor_limit(const serve *s, cn_err *err)
                       (unsigned long long)wanted);
 }
 
+static cn_code open_network(serve *s, cn_err *err)
+{
+    const cn_network_options options = {s->settings, s->clock, s->random, &s->log, s->metrics};
+    return cn_network_open(&options, &s->network, err);
+}
+
 static cn_code open_front(serve *s, cn_err *err)
 {
     const cn_config_settings *c = s->settings;
     const cn_http_options http = {
-        .transport = &cn_transport_kernel_ops,
+        .transport = cn_network_transport(s->network),
         .address = c->listen,
         .limits = &c->limits,
         .clock = s->clock,
@@ -388,6 +397,7 @@ static cn_code open_all(serve *s, cn_err *err)
     if (code == CN_OK) code = open_backend(s, err);
     if (code == CN_OK) code = connect_state(s, err);
     if (code == CN_OK) code = open_engine(s, err);
+    if (code == CN_OK) code = open_network(s, err);
     if (code == CN_OK) code = open_front(s, err);
     if (code == CN_OK && cn_state_store(s->state)) code = start_room(&s->keeper, run_net, err);
     if (code == CN_OK) code = start_room(&s->scheduler, run_room, err);
@@ -406,6 +416,7 @@ static void close_all(serve *s)
     cn_state_close(s->state);
     cn_api_close(s->api);
     cn_http_close(s->http);
+    cn_network_close(s->network);
     if (s->backend) s->backend->ops->close(s->backend);
     cn_engine_close(s->engine);
     cn_template_close(s->chat_template);
@@ -493,7 +504,9 @@ int cn_serve_run(const cn_config_settings *settings)
         printf("listening on %s\n", cn_http_address(s.http));
         fflush(stdout);
         log_ready(&s);
-        while (next_signal(&s, -1) == 0) continue;
+        while (next_signal(&s, s.network ? WATCH_MS : -1) == 0) {
+            cn_api_block(s.api, cn_network_watch(s.network));
+        }
         exit_code = drain(&s);
         if (exit_code != 0) _exit(exit_code);
     } else {
