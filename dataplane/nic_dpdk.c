@@ -1,0 +1,888 @@
+#include "dataplane/nic_dpdk.h"
+
+#include <errno.h>
+#include <linux/ethtool.h>
+#include <linux/if_packet.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <rte_dev.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_interrupts.h>
+#include <rte_ip.h>
+#include <rte_lcore.h>
+#include <rte_log.h>
+#include <rte_mbuf.h>
+#include <rte_pci.h>
+#include <rte_tcp.h>
+
+#include "base/assert.h"
+
+/* How it works. A frame is an mbuf: `handle` is the mbuf, `private` its private area, and nothing is
+ * copied on the way in or out. Pools belong to queues, so that a queue that starves cannot starve
+ * another.
+ *
+ * EAL. It is started without devices, and the one device is plugged in afterwards: a device that
+ * cannot be used is then an error of its own, with what DPDK wrote about it, and ports
+ * can be opened and closed in one process. Only a PCI device has to be named at the start, because
+ * otherwise the EAL would take every device that is bound to vfio. rte_eal_init pins the thread that
+ * calls it; we put its affinity back.
+ *
+ * Sleep. Three kinds of device, found out in open:
+ * - those with a socket (af_packet, af_xdp): it is polled like any socket. DPDK does not tell its
+ *   number, so the descriptors that appear while the device is plugged in are looked at;
+ * - those with receive interrupts: the interrupt of a queue hangs in an epoll set of its own;
+ * - the others: naps that double from NAP_NS_MIN to NAP_NS_MAX while nothing comes.
+ *
+ * Link. DPDK's af_packet never notices that its interface went down or away, and blocks in send when
+ * frames pile up behind a link that is down. So for these the interface is asked by ioctl: whenever
+ * somebody wants statistics, on an error of the socket, and once per LINK_CHECK_FRAMES sent; while
+ * the link is down nothing is given to the device. An interface that was removed and made again is
+ * another one: the socket stays bound to the old. */
+
+enum {
+    HEADER_BYTES = 18,                       // Ethernet and a VLAN tag
+    FRAME_COUNT = 8191,                      // a mempool is densest at 2^n - 1
+    DESCRIPTOR_COUNT = 1024,
+    POOL_CACHE = 256,
+    LINK_CHECK_FRAMES = 64,
+    QUEUE_MAX = 16,
+    EAL_ARGUMENT_MAX = 64,
+    PACKET_ROOM_STEP = 2048, PACKET_FRAMES_PER_BLOCK = 16, PACKET_OVERHEAD_BYTES = 96
+};
+static const uint64_t NAP_NS_MIN = 20000, NAP_NS_MAX = 1000000;
+
+typedef struct queue {
+    struct rte_mempool *pool;
+    bool has_thread;
+    int socket_fd;                           // -1: the device has none
+    int interrupt_fd;                        // epoll set; -1: no interrupts
+    uint32_t sent_unchecked;                 // since the link was looked at
+    uint64_t nap_ns;
+    // Relaxed: figures of their own. Written by the queue's thread (missed: by who reads them).
+    _Atomic uint64_t tx_full, no_frame, missed;
+} queue;
+
+typedef struct port {
+    cn_nic base;
+    uint16_t id, mtu, queue_count;
+    uint32_t room_bytes;                     // for a frame in an mbuf
+    int32_t cpu;
+    bool plugged, started, fills_checksums;
+    uint8_t mac[6];
+    char name[RTE_DEV_NAME_MAX_LEN];
+    char driver[32];
+    char interface[IFNAMSIZ];                // of the kernel, below; "" if there is none
+    unsigned interface_index;
+    int lock_fd;
+    _Atomic bool link_up, gone;              // relaxed: figures of their own
+    queue queues[QUEUE_MAX];
+} port;
+
+// ---- what DPDK says
+
+static struct {
+    bool is_started, was_tried, has_pci;
+    char said[256];                          // since the last step began, for error texts
+    FILE *log;
+} eal;
+
+// Keeps what DPDK says, line after line, as far as there is room: the first lines tell most.
+static ssize_t keep_line(void *cookie, const char *text, size_t len)
+{
+    (void)cookie;
+    size_t end = len;
+    const size_t have = strlen(eal.said);
+    while (end && (text[end - 1] == '\n' || text[end - 1] == ' ')) end--;
+    if (end && have + 2 < sizeof eal.said) {
+        snprintf(eal.said + have, sizeof eal.said - have, "%s%.*s", have ? "; " : "", (int)end, text);
+    }
+    return (ssize_t)len;
+}
+
+static cn_code open_log(cn_err *err)
+{
+    const cookie_io_functions_t functions = {.write = keep_line};
+    eal.log = fopencookie(NULL, "w", functions);
+    if (!eal.log) return cn_err_set(err, CN_E_MEMORY, "dpdk: no memory");
+    setvbuf(eal.log, NULL, _IOLBF, 1024);
+    rte_openlog_stream(eal.log);
+    rte_log_set_global_level(RTE_LOG_WARNING);
+    return CN_OK;
+}
+
+static const char *said(void)
+{
+    return eal.said[0] ? eal.said : "DPDK gives no reason";
+}
+
+// ---- EAL
+
+static uint64_t free_huge_mb(void)
+{
+    static const struct { const char *path; uint64_t mb; } sizes[] = {
+        {"/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", 2},
+        {"/sys/kernel/mm/hugepages/hugepages-1048576kB/free_hugepages", 1024}};
+    uint64_t total_mb = 0;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        unsigned long long count = 0;
+        FILE *file = fopen(sizes[i].path, "re");
+        if (!file) continue;
+        if (fscanf(file, "%llu", &count) == 1) total_mb += count * sizes[i].mb;
+        fclose(file);
+    }
+    return total_mb;
+}
+
+typedef struct arguments {
+    char *list[EAL_ARGUMENT_MAX];
+    int count;
+    size_t used;
+    char text[2048];
+} arguments;
+
+static bool add_argument(arguments *a, const char *text, size_t len)
+{
+    if (a->count == EAL_ARGUMENT_MAX - 1 || a->used + len + 1 > sizeof a->text) return false;
+    char *at = a->text + a->used;
+    memcpy(at, text, len);
+    at[len] = '\0';
+    a->used += len + 1;
+    a->list[a->count++] = at;
+    return true;
+}
+
+static bool add_words(arguments *a, const char *words)
+{
+    for (const char *at = words; *at;) {
+        at += strspn(at, " \t");
+        const size_t len = strcspn(at, " \t");
+        if (len && !add_argument(a, at, len)) return false;
+        at += len;
+    }
+    return true;
+}
+
+static int first_cpu(const cpu_set_t *set)
+{
+    int cpu = 0;
+    while (cpu < CPU_SETSIZE - 1 && !CPU_ISSET(cpu, set)) cpu++;
+    return cpu;
+}
+
+static bool is_pci(const char *device)
+{
+    struct rte_pci_addr address;
+    char name[PCI_PRI_STR_SIZE + 1];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(device, ","), device);
+    return rte_pci_addr_parse(name, &address) == 0;
+}
+
+static cn_code eal_arguments(const cn_nic_dpdk_options *o, uint32_t memory_mb, const cpu_set_t *cpus,
+                             arguments *a, cn_err *err)
+{
+    char text[512];
+    const uint64_t free_mb = free_huge_mb();
+    const bool huge = o->memory == CN_NIC_MEMORY_HUGE ||
+                      (o->memory == CN_NIC_MEMORY_AUTO && free_mb >= memory_mb);
+    if (huge && free_mb < memory_mb)
+        return cn_err_set(err, CN_E_MEMORY,
+                          "dpdk.memory: %llu MB of huge pages are free; %u MB are needed "
+                          "(sysctl vm.nr_hugepages)", (unsigned long long)free_mb, memory_mb);
+    snprintf(text, sizeof text, "cairn --lcores 0@%d --no-telemetry", first_cpu(cpus));
+    bool fits = add_words(a, text);
+    // --in-memory leaves no file behind, but EAL refuses it together with --no-huge.
+    if (huge) snprintf(text, sizeof text, "--in-memory");
+    else snprintf(text, sizeof text, "--no-huge -m %u --no-shconf --file-prefix cairn-%d", memory_mb,
+                  (int)getpid());
+    fits = fits && add_words(a, text);
+    if (is_pci(o->device)) snprintf(text, sizeof text, "-a %s", o->device);
+    else snprintf(text, sizeof text, "--no-pci");
+    fits = fits && add_words(a, text) && add_words(a, o->eal_args ? o->eal_args : "");
+    if (!fits)
+        return cn_err_set(err, CN_E_INVALID,
+                          "dpdk.eal_args: too long; must be fewer than %d words and %zu bytes",
+                          EAL_ARGUMENT_MAX - 16, sizeof a->text - 512);
+    return CN_OK;
+}
+
+static cn_code eal_start(const cn_nic_dpdk_options *o, uint32_t memory_mb, cn_err *err)
+{
+    if (eal.is_started) return CN_OK;
+    if (eal.was_tried)
+        return cn_err_set(err, CN_E_IO, "dpdk: the EAL could not be started before (%s); it takes a "
+                          "new process", said());
+    cpu_set_t cpus;
+    arguments a = {.count = 0};
+    CPU_ZERO(&cpus);
+    sched_getaffinity(0, sizeof cpus, &cpus);
+    cn_code code = eal_arguments(o, memory_mb, &cpus, &a, err);
+    if (code == CN_OK) code = open_log(err);
+    if (code != CN_OK) return code;
+    eal.was_tried = true;
+    const int rc = rte_eal_init(a.count, a.list);
+    sched_setaffinity(0, sizeof cpus, &cpus);
+    if (rc < 0)
+        return cn_err_set(err, CN_E_IO, "dpdk: the EAL cannot be started: %s (%s)",
+                          rte_strerror(rte_errno), said());
+    eal.is_started = true;
+    eal.has_pci = is_pci(o->device);
+    return CN_OK;
+}
+
+// ---- the device
+
+static bool is_af_packet(const char *device)
+{
+    return strncmp(device, "net_af_packet", 13) == 0 || strncmp(device, "eth_af_packet", 13) == 0;
+}
+
+// Value of `key=` among the arguments of a device; "" if it is not there or too long.
+static void device_argument(const char *device, const char *key, char *out, size_t out_bytes)
+{
+    const size_t len = strlen(key);
+    out[0] = '\0';
+    for (const char *at = strchr(device, ','); at; at = strchr(at, ',')) {
+        at++;
+        if (strncmp(at, key, len) != 0 || at[len] != '=') continue;
+        const size_t value = strcspn(at + len + 1, ",");
+        if (value < out_bytes) snprintf(out, out_bytes, "%.*s", (int)value, at + len + 1);
+    }
+}
+
+// The device with arguments for net_af_packet that suit the MTU; those that are given win.
+static bool complete_device(const port *p, const char *device, char *out, size_t out_bytes)
+{
+    char given[32];
+    size_t len = (size_t)snprintf(out, out_bytes, "%s", device);
+    if (!is_af_packet(device)) return len < out_bytes;
+    const struct { const char *key; uint32_t value; } defaults[] = {
+        {"qpairs", p->queue_count},
+        {"blocksz", p->room_bytes * PACKET_FRAMES_PER_BLOCK},
+        {"framesz", p->room_bytes},
+        {"framecnt", p->room_bytes > PACKET_ROOM_STEP ? 1024 : 2048}};
+    for (size_t i = 0; i < sizeof defaults / sizeof *defaults && len < out_bytes; i++) {
+        device_argument(device, defaults[i].key, given, sizeof given);
+        if (given[0]) continue;
+        len += (size_t)snprintf(out + len, out_bytes - len, ",%s=%u", defaults[i].key,
+                                defaults[i].value);
+    }
+    return len < out_bytes;
+}
+
+static int socket_domain(int fd)
+{
+    int domain = -1;
+    socklen_t len = sizeof domain;
+    return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 ? domain : -1;
+}
+
+static bool is_packet_socket(int fd)
+{
+    const int domain = socket_domain(fd);
+    return domain == AF_PACKET || domain == AF_XDP;
+}
+
+enum { DESCRIPTOR_LOOK_MAX = 1024 };
+
+static void find_packet_sockets(bool *is_there)
+{
+    for (int fd = 0; fd < DESCRIPTOR_LOOK_MAX; fd++) is_there[fd] = is_packet_socket(fd);
+}
+
+/* Two processes on one packet interface would answer every frame twice, and the kernel lets them. A
+ * name in the network namespace, which goes with the process, keeps the second one out. */
+static cn_code lock_interface(port *p, const char *device, cn_err *err)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    if (!p->interface[0]) return CN_OK;
+    const int len = snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "cairn-nic-%s",
+                             p->interface);
+    p->lock_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    const socklen_t bytes = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len);
+    if (p->lock_fd >= 0 && bind(p->lock_fd, (struct sockaddr *)&name, bytes) == 0) return CN_OK;
+    return cn_err_set(err, CN_E_IO,
+                      errno == EADDRINUSE ? "dpdk.device: %s: another process serves on %s"
+                                          : "dpdk.device: %s: cannot lock %s",
+                      device, p->interface);
+}
+
+static cn_code plug(port *p, const char *device, cn_err *err)
+{
+    struct rte_dev_iterator iterator;
+    char full[512];
+    if (is_pci(device) && !eal.has_pci)
+        return cn_err_set(err, CN_E_INVALID,
+                          "dpdk.device: %s: the EAL of this process was started without PCI", device);
+    if (!complete_device(p, device, full, sizeof full))
+        return cn_err_set(err, CN_E_INVALID, "dpdk.device: longer than %zu bytes", sizeof full);
+    eal.said[0] = '\0';
+    const int rc = rte_dev_probe(full);
+    if (rc != 0 && rc != -EEXIST)
+        return cn_err_set(err, rc == -EPERM || rc == -EBUSY ? CN_E_IO : CN_E_INVALID,
+                          "dpdk.device: %s: %s (%s)", device, rte_strerror(-rc), said());
+    snprintf(p->name, sizeof p->name, "%.*s", (int)strcspn(device, ","), device);
+    p->plugged = true;
+    RTE_ETH_FOREACH_MATCHING_DEV(p->id, full, &iterator)
+    {
+        rte_eth_iterator_cleanup(&iterator);
+        return CN_OK;
+    }
+    if (rte_eth_dev_get_port_by_name(p->name, &p->id) == 0) return CN_OK;
+    return cn_err_set(err, CN_E_INVALID, "dpdk.device: %s: has no network port (%s)", device,
+                      said());
+}
+
+// The sockets that came with the device are those of its queues, in their order.
+static void keep_sockets(port *p, const bool *was_there)
+{
+    uint16_t found = 0;
+    for (int fd = 0; fd < DESCRIPTOR_LOOK_MAX && found < p->queue_count; fd++) {
+        if (!was_there[fd] && is_packet_socket(fd)) p->queues[found++].socket_fd = fd;
+    }
+}
+
+// ---- starting the port
+
+static int removed(uint16_t id, enum rte_eth_event_type type, void *argument, void *result)
+{
+    port *p = argument;
+    (void)id, (void)result;
+    if (type == RTE_ETH_EVENT_INTR_RMV)
+        atomic_store_explicit(&p->gone, true, memory_order_relaxed);
+    return 0;
+}
+
+static cn_code configure(port *p, const char *device, const struct rte_eth_dev_info *info,
+                         bool interrupts, cn_err *err)
+{
+    const uint64_t wanted_tx = RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
+    struct rte_eth_conf conf = {0};
+    conf.rxmode.mtu = p->interface_index ? RTE_ETHER_MTU : p->mtu;
+    conf.rxmode.offloads = RTE_ETH_RX_OFFLOAD_CHECKSUM & info->rx_offload_capa;
+    conf.txmode.offloads = wanted_tx & info->tx_offload_capa;
+    conf.intr_conf.rxq = interrupts;
+    conf.intr_conf.lsc = (*info->dev_flags & RTE_ETH_DEV_INTR_LSC) != 0;
+    conf.intr_conf.rmv = (*info->dev_flags & RTE_ETH_DEV_INTR_RMV) != 0;
+    if (p->queue_count > 1 && info->flow_type_rss_offloads) {
+        conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+        conf.rx_adv_conf.rss_conf.rss_hf =
+            (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP) & info->flow_type_rss_offloads;
+    }
+    p->fills_checksums = conf.txmode.offloads == wanted_tx;
+    const int rc = rte_eth_dev_configure(p->id, p->queue_count, p->queue_count, &conf);
+    if (rc == 0) return CN_OK;
+    return cn_err_set(err, CN_E_INVALID, "dpdk.device: %s: %u queues, mtu %u: %s (%s)", device,
+                      p->queue_count, p->mtu, rte_strerror(-rc), said());
+}
+
+static cn_code open_pool(port *p, uint16_t index, uint32_t frame_count, cn_err *err)
+{
+    queue *q = &p->queues[index];
+    char name[RTE_MEMPOOL_NAMESIZE];
+    snprintf(name, sizeof name, "frames-%u-%u", p->id, index);
+    q->pool = rte_pktmbuf_pool_create(name, frame_count, POOL_CACHE, CN_NIC_PRIVATE_BYTES,
+                                      (uint16_t)(RTE_PKTMBUF_HEADROOM + p->room_bytes),
+                                      rte_eth_dev_socket_id(p->id));
+    if (q->pool) return CN_OK;
+    return cn_err_set(err, CN_E_MEMORY,
+                      "dpdk.memory_mb: too little for %u frames of %u bytes per queue: %s",
+                      frame_count, p->room_bytes, rte_strerror(rte_errno));
+}
+
+static cn_code open_queues(port *p, const char *device, cn_err *err)
+{
+    uint16_t rx = DESCRIPTOR_COUNT, tx = DESCRIPTOR_COUNT;
+    const int node = rte_eth_dev_socket_id(p->id);
+    int rc = rte_eth_dev_adjust_nb_rx_tx_desc(p->id, &rx, &tx);
+    for (uint16_t i = 0; i < p->queue_count && rc == 0; i++) {
+        rc = rte_eth_rx_queue_setup(p->id, i, rx, (unsigned)node, NULL, p->queues[i].pool);
+        if (rc == 0) rc = rte_eth_tx_queue_setup(p->id, i, tx, (unsigned)node, NULL);
+    }
+    if (rc == 0) return CN_OK;
+    return cn_err_set(err, CN_E_INVALID, "dpdk.device: %s: its queues cannot be set up: %s (%s)",
+                      device, rte_strerror(-rc), said());
+}
+
+/* DPDK's af_packet believes that no frame is longer than 1514 bytes. Its rings are not so limited, and
+ * the interface is told the MTU by us. */
+static int set_interface_mtu(const port *p)
+{
+    struct ifreq request = {0};
+    memcpy(request.ifr_name, p->interface, sizeof request.ifr_name);
+    request.ifr_mtu = p->mtu;
+    return ioctl(p->queues[0].socket_fd, SIOCSIFMTU, &request) == 0 ? 0 : -errno;
+}
+
+static cn_code set_mtu(const port *p, const char *device, cn_err *err)
+{
+    uint16_t now = 0;
+    int rc = 0;
+    if (p->interface_index) rc = set_interface_mtu(p);
+    else if (rte_eth_dev_get_mtu(p->id, &now) != 0 || now != p->mtu)
+        rc = rte_eth_dev_set_mtu(p->id, p->mtu);
+    if (rc == 0 || (rc == -ENOTSUP && p->mtu <= RTE_ETHER_MTU)) return CN_OK;
+    return cn_err_set(err, CN_E_INVALID, "dpdk.mtu: %u; %s does not take it: %s", p->mtu, device,
+                      rte_strerror(-rc));
+}
+
+// Some devices (net_tap) have an interrupt that is always on, and nothing to turn.
+static bool turn_interrupt_on(const port *p, uint16_t index)
+{
+    const int rc = rte_eth_dev_rx_intr_enable(p->id, index);
+    return rc == 0 || rc == -ENOTSUP;
+}
+
+static void open_interrupts(port *p)
+{
+    for (uint16_t i = 0; i < p->queue_count; i++) {
+        queue *q = &p->queues[i];
+        q->interrupt_fd = epoll_create1(EPOLL_CLOEXEC);
+        if (q->interrupt_fd < 0 ||
+            rte_eth_dev_rx_intr_ctl_q(p->id, i, q->interrupt_fd, RTE_INTR_EVENT_ADD, NULL) != 0 ||
+            !turn_interrupt_on(p, i)) {
+            if (q->interrupt_fd >= 0) close(q->interrupt_fd);
+            q->interrupt_fd = -1;
+            return;
+        }
+        rte_eth_dev_rx_intr_disable(p->id, i);
+    }
+}
+
+static cn_code bring_up(port *p, const char *device, bool interrupts, cn_err *err)
+{
+    struct rte_eth_dev_info info;
+    eal.said[0] = '\0';
+    int rc = rte_eth_dev_info_get(p->id, &info);
+    if (rc != 0)
+        return cn_err_set(err, CN_E_IO, "dpdk.device: %s: %s", device, rte_strerror(-rc));
+    snprintf(p->driver, sizeof p->driver, "%s", info.driver_name);
+    cn_code code = configure(p, device, &info, interrupts, err);
+    if (code == CN_OK) code = open_queues(p, device, err);
+    if (code == CN_OK) code = set_mtu(p, device, err);
+    if (code != CN_OK) return code;
+    rc = rte_eth_dev_start(p->id);
+    if (rc != 0)
+        return cn_err_set(err, CN_E_IO, "dpdk.device: %s: cannot be started: %s (%s)", device,
+                          rte_strerror(-rc), said());
+    p->started = true;
+    return CN_OK;
+}
+
+static cn_code start(port *p, const char *device, uint32_t frame_count, cn_err *err)
+{
+    struct rte_ether_addr mac;
+    cn_code code = CN_OK;
+    for (uint16_t i = 0; i < p->queue_count && code == CN_OK; i++) {
+        code = open_pool(p, i, frame_count, err);
+    }
+    if (code != CN_OK) return code;
+    // A device without receive interrupts may say so when they are asked for, or later, or never.
+    const bool has_socket = p->queues[0].socket_fd >= 0;
+    code = bring_up(p, device, !has_socket, err);
+    if (code != CN_OK && !has_socket) code = bring_up(p, device, false, err);
+    if (code != CN_OK) return code;
+    if (!has_socket) open_interrupts(p);
+    rte_eth_dev_callback_register(p->id, RTE_ETH_EVENT_INTR_RMV, removed, p);
+    const int rc = rte_eth_macaddr_get(p->id, &mac);
+    if (rc != 0)
+        return cn_err_set(err, CN_E_IO, "dpdk.device: %s: has no address: %s", device,
+                          rte_strerror(-rc));
+    memcpy(p->mac, mac.addr_bytes, sizeof p->mac);
+    return CN_OK;
+}
+
+// ---- the link
+
+static void look_at_interface(port *p)
+{
+    struct ifreq request = {0};
+    const int fd = p->queues[0].socket_fd;
+    bool up = false, gone = false;
+    memcpy(request.ifr_name, p->interface, sizeof request.ifr_name);
+    if (ioctl(fd, SIOCGIFINDEX, &request) != 0) gone = errno == ENODEV;
+    else gone = (unsigned)request.ifr_ifindex != p->interface_index;
+    if (!gone && ioctl(fd, SIOCGIFFLAGS, &request) == 0 && (request.ifr_flags & IFF_UP)) {
+        // IFF_RUNNING follows the carrier up to a second later; some interfaces tell nothing else.
+        struct ethtool_value carrier = {.cmd = ETHTOOL_GLINK};
+        up = (request.ifr_flags & IFF_RUNNING) != 0;
+        request.ifr_data = (char *)&carrier;
+        if (ioctl(fd, SIOCETHTOOL, &request) == 0) up = carrier.data != 0;
+    }
+    if (gone) atomic_store_explicit(&p->gone, true, memory_order_relaxed);
+    atomic_store_explicit(&p->link_up, up, memory_order_relaxed);
+}
+
+static void look_at_link(port *p)
+{
+    struct rte_eth_link link = {0};
+    if (p->interface_index) {
+        look_at_interface(p);
+    } else if (rte_eth_link_get_nowait(p->id, &link) == 0) {
+        atomic_store_explicit(&p->link_up, link.link_status == RTE_ETH_LINK_UP,
+                              memory_order_relaxed);
+    }
+}
+
+// Asks anew for every burst while the link is down, so that the first one after it leaves.
+static bool can_send(port *p, queue *q, uint32_t count)
+{
+    if (!p->interface_index) return true;
+    q->sent_unchecked += count;
+    if (q->sent_unchecked >= LINK_CHECK_FRAMES ||
+        !atomic_load_explicit(&p->link_up, memory_order_relaxed)) {
+        q->sent_unchecked = 0;
+        look_at_interface(p);
+    }
+    return atomic_load_explicit(&p->link_up, memory_order_relaxed);
+}
+
+// ---- the interface
+
+static void dpdk_close(cn_nic *nic)
+{
+    port *p = (port *)nic;
+    if (!p) return;
+    if (p->started) {
+        rte_eth_dev_callback_unregister(p->id, RTE_ETH_EVENT_INTR_RMV, removed, p);
+        rte_eth_dev_stop(p->id);
+        rte_eth_dev_close(p->id);
+    }
+    for (uint16_t i = 0; i < p->queue_count; i++) {
+        if (p->queues[i].interrupt_fd >= 0) close(p->queues[i].interrupt_fd);
+        rte_mempool_free(p->queues[i].pool);
+    }
+    if (p->plugged) rte_eal_hotplug_remove(is_pci(p->name) ? "pci" : "vdev", p->name);
+    if (p->lock_fd >= 0) close(p->lock_fd);
+    free(p);
+}
+
+static void dpdk_info(const cn_nic *nic, cn_nic_info *out)
+{
+    const port *p = (const port *)nic;
+    *out = (cn_nic_info){.mtu = p->mtu, .queue_count = p->queue_count,
+                         .fills_checksums = p->fills_checksums};
+    memcpy(out->mac, p->mac, sizeof out->mac);
+    memcpy(out->driver, p->driver, sizeof out->driver);
+}
+
+// The queue's thread becomes one of DPDK's, so that it has a pool cache of its own, and is pinned.
+static void take_thread(const port *p, uint16_t index)
+{
+    rte_thread_register();               // without it the pool has no cache for us: slower, no more
+    if (p->cpu < 0) return;
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET((size_t)p->cpu + index, &set);
+    // A CPU that does not exist was refused in open; one that is taken away later leaves us floating.
+    (void)sched_setaffinity(0, sizeof set, &set);
+}
+
+static uint16_t received_flags(const struct rte_mbuf *m)
+{
+    const uint64_t l4 = m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
+    const uint64_t ip = m->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK;
+    if (l4 == RTE_MBUF_F_RX_L4_CKSUM_BAD || ip == RTE_MBUF_F_RX_IP_CKSUM_BAD) return CN_FRAME_BAD;
+    const bool both = l4 == RTE_MBUF_F_RX_L4_CKSUM_GOOD && ip == RTE_MBUF_F_RX_IP_CKSUM_GOOD;
+    return both ? CN_FRAME_L4_CHECKED : 0;
+}
+
+static cn_frame frame_of(struct rte_mbuf *m)
+{
+    return (cn_frame){.data = rte_pktmbuf_mtod(m, uint8_t *), .len = rte_pktmbuf_data_len(m),
+                      .flags = received_flags(m), .handle = m, .private = rte_mbuf_to_priv(m)};
+}
+
+static void count(_Atomic uint64_t *counter, uint64_t n)
+{
+    atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+static uint32_t dpdk_receive(cn_nic *nic, uint16_t index, cn_frame *frames, uint32_t max)
+{
+    port *p = (port *)nic;
+    queue *q = &p->queues[index];
+    struct rte_mbuf *mbufs[CN_NIC_BURST_MAX];
+    CN_ASSERT(index < p->queue_count);
+    if (!q->has_thread) {
+        q->has_thread = true;
+        take_thread(p, index);
+    }
+    if (max > CN_NIC_BURST_MAX) max = CN_NIC_BURST_MAX;
+    const uint16_t got = rte_eth_rx_burst(p->id, index, mbufs, (uint16_t)max);
+    uint32_t kept = 0;
+    for (uint16_t i = 0; i < got; i++) {
+        if (mbufs[i]->nb_segs == 1) {
+            frames[kept++] = frame_of(mbufs[i]);
+        } else {                             // longer than the MTU allows
+            rte_pktmbuf_free(mbufs[i]);
+            count(&q->missed, 1);
+        }
+    }
+    if (got) q->nap_ns = NAP_NS_MIN;
+    return kept;
+}
+
+static bool dpdk_alloc(cn_nic *nic, uint16_t index, cn_frame *out)
+{
+    port *p = (port *)nic;
+    queue *q = &p->queues[index];
+    struct rte_mbuf *m = rte_pktmbuf_alloc(q->pool);
+    if (!m) {
+        count(&q->no_frame, 1);
+        return false;
+    }
+    *out = frame_of(m);
+    return true;
+}
+
+static void dpdk_free(cn_nic *nic, const cn_frame *frame)
+{
+    (void)nic;
+    rte_pktmbuf_free(frame->handle);
+}
+
+/* What a device needs to fill in a TCP checksum: where the headers end, and the sum of the
+ * pseudo-header in the checksum's place. */
+static void ask_for_checksum(struct rte_mbuf *m)
+{
+    uint8_t *data = rte_pktmbuf_mtod(m, uint8_t *);
+    const struct rte_ether_hdr *ethernet = (const struct rte_ether_hdr *)data;
+    rte_be16_t type = ethernet->ether_type;
+    m->l2_len = sizeof *ethernet;
+    if (type == rte_cpu_to_be_16(RTE_ETHER_TYPE_VLAN)) {
+        type = ((const struct rte_vlan_hdr *)(data + m->l2_len))->eth_proto;
+        m->l2_len += sizeof(struct rte_vlan_hdr);
+    }
+    struct rte_tcp_hdr *tcp;
+    m->ol_flags |= RTE_MBUF_F_TX_TCP_CKSUM;
+    if (type == rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV4)) {
+        struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(data + m->l2_len);
+        m->l3_len = rte_ipv4_hdr_len(ip);
+        m->ol_flags |= RTE_MBUF_F_TX_IPV4;
+        tcp = (struct rte_tcp_hdr *)((uint8_t *)ip + m->l3_len);
+        tcp->cksum = rte_ipv4_phdr_cksum(ip, m->ol_flags);
+    } else {
+        struct rte_ipv6_hdr *ip = (struct rte_ipv6_hdr *)(data + m->l2_len);
+        m->l3_len = sizeof *ip;
+        m->ol_flags |= RTE_MBUF_F_TX_IPV6;
+        tcp = (struct rte_tcp_hdr *)((uint8_t *)ip + m->l3_len);
+        tcp->cksum = rte_ipv6_phdr_cksum(ip, m->ol_flags);
+    }
+}
+
+static struct rte_mbuf *mbuf_to_send(const port *p, const cn_frame *frame)
+{
+    struct rte_mbuf *m = frame->handle;
+    CN_ASSERT(frame->len <= p->mtu + HEADER_BYTES);
+    m->data_off = (uint16_t)(frame->data - (uint8_t *)m->buf_addr);
+    m->data_len = frame->len;
+    m->pkt_len = frame->len;
+    m->ol_flags = 0;
+    if (frame->flags & CN_FRAME_FILL_L4) ask_for_checksum(m);
+    return m;
+}
+
+static void dpdk_send(cn_nic *nic, uint16_t index, const cn_frame *frames, uint32_t frame_count)
+{
+    port *p = (port *)nic;
+    queue *q = &p->queues[index];
+    struct rte_mbuf *mbufs[CN_NIC_BURST_MAX];
+    for (uint32_t at = 0; at < frame_count;) {
+        uint16_t n = 0, sent = 0;
+        while (at < frame_count && n < CN_NIC_BURST_MAX) mbufs[n++] = mbuf_to_send(p, &frames[at++]);
+        if (can_send(p, q, n)) {
+            const uint16_t ready =
+                p->fills_checksums ? rte_eth_tx_prepare(p->id, index, mbufs, n) : n;
+            sent = rte_eth_tx_burst(p->id, index, mbufs, ready);
+        }
+        if (sent == n) continue;
+        rte_pktmbuf_free_bulk(mbufs + sent, n - sent);
+        count(&q->tx_full, n - sent);
+    }
+}
+
+static uint64_t shorter(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
+// Sleeps on the wake and on `fd` (-1: none). True if there is something at `fd`.
+static bool sleep_on(int fd, short *events, cn_wake *wake, uint64_t timeout_ns)
+{
+    struct pollfd fds[] = {{.fd = fd, .events = POLLIN}, {.fd = wake ? wake->fd : -1, .events = POLLIN}};
+    const struct timespec limit = {(time_t)(timeout_ns / 1000000000u),
+                                   (long)(timeout_ns % 1000000000u)};
+    const int ready = ppoll(fds, 2, timeout_ns == UINT64_MAX ? NULL : &limit, NULL);
+    if (ready > 0) *events = fds[0].revents;
+    return ready > 0 && fds[0].revents;
+}
+
+static void wait_for_socket(port *p, const queue *q, cn_wake *wake, uint64_t timeout_ns)
+{
+    short events = 0;
+    int error;
+    socklen_t len = sizeof error;
+    if (!sleep_on(q->socket_fd, &events, wake, timeout_ns) || !(events & POLLERR)) return;
+    // Reading the error takes it away; left there, it would end every sleep.
+    getsockopt(q->socket_fd, SOL_SOCKET, SO_ERROR, &error, &len);
+    look_at_link(p);
+}
+
+static void wait_for_interrupt(const port *p, uint16_t index, const queue *q, cn_wake *wake,
+                               uint64_t timeout_ns)
+{
+    struct rte_epoll_event event;
+    short events = 0;
+    if (!turn_interrupt_on(p, index)) timeout_ns = shorter(timeout_ns, NAP_NS_MAX);
+    // A frame that came before the interrupt was on may not raise it.
+    if (rte_eth_rx_queue_count(p->id, index) <= 0 &&
+        sleep_on(q->interrupt_fd, &events, wake, timeout_ns)) {
+        rte_epoll_wait(q->interrupt_fd, &event, 1, 0);       // takes the interrupt
+    }
+    rte_eth_dev_rx_intr_disable(p->id, index);
+}
+
+static void dpdk_wait(cn_nic *nic, uint16_t index, cn_wake *wake, uint64_t timeout_ns)
+{
+    port *p = (port *)nic;
+    queue *q = &p->queues[index];
+    short events;
+    if (q->socket_fd >= 0) {
+        wait_for_socket(p, q, wake, timeout_ns);
+    } else if (q->interrupt_fd >= 0) {
+        wait_for_interrupt(p, index, q, wake, timeout_ns);
+    } else {
+        sleep_on(-1, &events, wake, shorter(timeout_ns, q->nap_ns));
+        q->nap_ns = shorter(q->nap_ns * 2, NAP_NS_MAX);
+    }
+    if (wake) cn_wake_cancel(wake);
+}
+
+// Frames that the packet socket had no room for; the kernel forgets them once they are read.
+static void count_socket_drops(queue *q)
+{
+    struct tpacket_stats drops;
+    socklen_t len = sizeof drops;
+    if (q->socket_fd >= 0 && socket_domain(q->socket_fd) == AF_PACKET &&
+        getsockopt(q->socket_fd, SOL_PACKET, PACKET_STATISTICS, &drops, &len) == 0) {
+        count(&q->missed, drops.tp_drops);
+    }
+}
+
+static void dpdk_stats(const cn_nic *nic, cn_nic_stats *out)
+{
+    port *p = (port *)nic;
+    struct rte_eth_stats stats = {0};
+    look_at_link(p);
+    rte_eth_stats_get(p->id, &stats);
+    *out = (cn_nic_stats){
+        .rx_frames = stats.ipackets, .rx_bytes = stats.ibytes, .tx_frames = stats.opackets,
+        .tx_bytes = stats.obytes, .rx_missed = stats.imissed, .rx_no_frame = stats.rx_nombuf,
+        .gone = atomic_load_explicit(&p->gone, memory_order_relaxed)};
+    out->link_up = !out->gone && atomic_load_explicit(&p->link_up, memory_order_relaxed);
+    for (uint16_t i = 0; i < p->queue_count; i++) {
+        queue *q = &p->queues[i];
+        count_socket_drops(q);
+        out->rx_missed += atomic_load_explicit(&q->missed, memory_order_relaxed);
+        out->rx_no_frame += atomic_load_explicit(&q->no_frame, memory_order_relaxed);
+        out->tx_full += atomic_load_explicit(&q->tx_full, memory_order_relaxed);
+    }
+}
+
+static const cn_nic_ops dpdk_ops = {
+    .close = dpdk_close, .info = dpdk_info, .receive = dpdk_receive, .alloc = dpdk_alloc,
+    .send = dpdk_send, .free = dpdk_free, .wait = dpdk_wait, .stats = dpdk_stats,
+};
+
+// ---- opening
+
+static cn_code check(const cn_nic_dpdk_options *o, cn_err *err)
+{
+    const long cpu_count = sysconf(_SC_NPROCESSORS_CONF);
+    if (!o->device || !o->device[0])
+        return cn_err_set(err, CN_E_INVALID, "dpdk.device: is empty; must be a PCI address or a "
+                          "virtual device such as net_af_packet0,iface=eth1");
+    char interface[IFNAMSIZ];
+    device_argument(o->device, "iface", interface, sizeof interface);
+    if (is_af_packet(o->device) && !interface[0])
+        return cn_err_set(err, CN_E_INVALID, "dpdk.device: %s: names no interface; must be like "
+                          "net_af_packet0,iface=eth1", o->device);
+    if (o->queue_count > QUEUE_MAX)
+        return cn_err_set(err, CN_E_INVALID, "dpdk.queues: %u; must be 1 to %d", o->queue_count,
+                          QUEUE_MAX);
+    if (o->mtu && (o->mtu < 576 || o->mtu > 9600))
+        return cn_err_set(err, CN_E_INVALID, "dpdk.mtu: %u; must be 576 to 9600", o->mtu);
+    if (o->cpu >= 0 && o->cpu + (o->queue_count ? o->queue_count : 1) > cpu_count)
+        return cn_err_set(err, CN_E_INVALID, "dpdk.lcore: %d; this machine has the CPUs 0 to %ld",
+                          o->cpu, cpu_count - 1);
+    return CN_OK;
+}
+
+static uint32_t round_up(uint32_t value, uint32_t step) { return (value + step - 1) / step * step; }
+
+// Drivers use buffers in steps of 1 KiB, af_packet's rings want more for headers of their own.
+static uint32_t room_bytes(uint16_t mtu)
+{
+    return round_up((mtu ? mtu : RTE_ETHER_MTU) + HEADER_BYTES + PACKET_OVERHEAD_BYTES,
+                    PACKET_ROOM_STEP);
+}
+
+uint32_t cn_nic_dpdk_need_mb(const cn_nic_dpdk_options *o)
+{
+    const uint64_t frame_bytes = sizeof(struct rte_mbuf) + CN_NIC_PRIVATE_BYTES +
+                                 RTE_PKTMBUF_HEADROOM + room_bytes(o->mtu) + 256;
+    const uint64_t frame_count = (uint64_t)(o->frame_count ? o->frame_count : FRAME_COUNT) *
+                                 (o->queue_count ? o->queue_count : 1);
+    return 32 + (uint32_t)(frame_bytes * frame_count * 5 / 4 >> 20);
+}
+
+cn_code cn_nic_dpdk_open(const cn_nic_dpdk_options *options, cn_nic **out, cn_err *err)
+{
+    *out = NULL;
+    cn_code code = check(options, err);
+    if (code != CN_OK) return code;
+    port *p = calloc(1, sizeof *p);
+    if (!p) return cn_err_set(err, CN_E_MEMORY, "dpdk: no memory");
+    p->base.ops = &dpdk_ops;
+    p->lock_fd = -1;
+    p->cpu = options->cpu;
+    p->mtu = options->mtu ? options->mtu : RTE_ETHER_MTU;
+    p->queue_count = options->queue_count ? options->queue_count : 1;
+    p->room_bytes = room_bytes(p->mtu);
+    for (uint16_t i = 0; i < p->queue_count; i++) {
+        p->queues[i] = (queue){.socket_fd = -1, .interrupt_fd = -1, .nap_ns = NAP_NS_MIN};
+    }
+    const uint32_t frame_count = options->frame_count ? options->frame_count : FRAME_COUNT;
+    const uint32_t memory_mb =
+        options->memory_mb ? options->memory_mb : cn_nic_dpdk_need_mb(options);
+    bool was_there[DESCRIPTOR_LOOK_MAX];
+    device_argument(options->device, "iface", p->interface, sizeof p->interface);
+    code = lock_interface(p, options->device, err);
+    if (code == CN_OK) code = eal_start(options, memory_mb, err);
+    if (code == CN_OK) {
+        find_packet_sockets(was_there);
+        code = plug(p, options->device, err);
+    }
+    if (code == CN_OK) {
+        keep_sockets(p, was_there);
+        if (p->queues[0].socket_fd >= 0) p->interface_index = if_nametoindex(p->interface);
+        code = start(p, options->device, frame_count, err);
+    }
+    if (code != CN_OK) {
+        dpdk_close(&p->base);
+        return code;
+    }
+    look_at_link(p);
+    *out = &p->base;
+    return CN_OK;
+}
