@@ -1,8 +1,10 @@
 """The program `cairn` of CN_BUILD (default: build), run as a person or a service manager would."""
+import itertools
 import os
 import re
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -11,12 +13,19 @@ CAIRN = TOP / os.environ.get("CN_BUILD", "build") / "cairn"
 DEMO = TOP / "deploy/demo/model"
 # Nothing of the caller's environment but what sanitizers want to know.
 CLEAN = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "ASAN_OPTIONS", "UBSAN_OPTIONS")}
+STATE = tempfile.TemporaryDirectory(prefix="cairn-test-")
+COUNTER = itertools.count()
+
+
+def environment(env: dict[str, str] | None) -> dict[str, str]:
+    """CLEAN and `env`, with a place for private Redis servers that no other process has."""
+    return CLEAN | {"XDG_STATE_HOME": f"{STATE.name}/{next(COUNTER)}"} | (env or {})
 
 
 def run(*arguments: str | Path, env: dict[str, str] | None = None, text: str = "",
         timeout_s: float = 30) -> subprocess.CompletedProcess[str]:
     assert CAIRN.exists(), f"{CAIRN} is not built; run tests/run"
-    return subprocess.run([CAIRN, *arguments], env=CLEAN | (env or {}), input=text, text=True,
+    return subprocess.run([CAIRN, *arguments], env=environment(env), input=text, text=True,
                           capture_output=True, timeout=timeout_s)
 
 
@@ -37,7 +46,7 @@ class Server:
         start = time.monotonic()
         self.process = subprocess.Popen(
             [CAIRN, "serve", "--model", DEMO, "--listen", "127.0.0.1:0", *flags],
-            env=CLEAN | (env or {}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            env=environment(env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         self.start_s = time.monotonic() - start
         found = re.fullmatch(r"listening on (127\.0\.0\.1:[1-9]\d*)\n", line)
