@@ -130,7 +130,6 @@ cn_code cn_record_write_conversation(const cn_conversation *c, cn_buf *out, cn_e
     Cairn__Conversation message = CAIRN__CONVERSATION__INIT;
     message.id = text_of(&c->id);
     message.head = text_of(&c->head);
-    message.previous = text_of(&c->previous);
     message.root = text_of(&c->root);
     message.revision = c->revision;
     message.created_s = c->created_s;
@@ -302,7 +301,6 @@ cn_code cn_record_read_conversation(const void *data, size_t len, const cn_sessi
     if (strcmp(m->id, id->text) != 0) return corrupt(err, id, "has another id");
     out->id = *id;
     const bool fits = read_id(m->head, "resp_", &out->head) &&
-                      read_id(m->previous, "resp_", &out->previous) &&
                       read_id(m->root, "resp_", &out->root) &&
                       read_id(m->forked_from, "conv_", &out->forked_from) &&
                       read_id(m->forked_at, "resp_", &out->forked_at) &&

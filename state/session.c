@@ -14,17 +14,12 @@
  * what a conversation is, is in the store, and two appliances agree because they change a head by
  * compare-and-set on the whole record, in which a revision counts up, so that no value comes back.
  *
- * Ids. A turn's id is random, unless an Idempotency-Key made it; the first bit of its first digit
- * tells them apart. The difference matters to a commit: under a random id there is either nothing
- * or our own record, so turn and head are sent together. Under the other, a racing retry may have
- * put its turn, and the head must wait until we know.
- *
  * Life. Records are forgotten `life_ms` after their last use. A use renews a chain at most once a
  * day, or the use would cost a disk sync per turn: each turn says how old the last renewal of its
  * chain was when it was written (`kept_s`), and this process remembers its own renewals in a small
  * lossy table. A record that was renewed too often is no harm. */
 
-enum { DAY_S = 86400, SCAN_BYTES_MAX = 4 << 20, KEYED = 0x80 };
+enum { DAY_S = 86400, SCAN_BYTES_MAX = 4 << 20 };
 
 // ---- lists and rounds
 
@@ -274,7 +269,6 @@ cn_session_id cn_session_id_new(const cn_session *session, const char *prefix)
     uint8_t raw[CN_SESSION_ID_RAW_BYTES];
     cn_session_id id;
     cn_random_fill(&session->options.random, raw, sizeof raw);
-    raw[0] &= (uint8_t)~KEYED;
     cn_record_id_text(raw, &id);
     memcpy(id.text, prefix, strlen("resp_"));
     return id;
@@ -286,16 +280,8 @@ cn_session_id cn_session_id_for_key(const uint8_t tenant[CN_SESSION_TENANT_BYTES
     cn_session_id id;
     crypto_generichash(raw, sizeof raw, (const uint8_t *)key, strlen(key), tenant,
                        CN_SESSION_TENANT_BYTES);
-    raw[0] |= KEYED;
     cn_record_id_text(raw, &id);
     return id;
-}
-
-bool cn_session_id_is_keyed(const cn_session_id *id)
-{
-    uint8_t raw[CN_SESSION_ID_RAW_BYTES];
-    cn_record_id_raw(id, raw);
-    return raw[0] & KEYED;
 }
 
 bool cn_session_id_parse(const char *text, const char *prefix, cn_session_id *out)

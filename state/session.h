@@ -78,7 +78,6 @@ typedef struct cn_conversation {
     cn_bytes deleted_items;              // JSON list of item ids that are not shown any more
     bool deleted;
     /* Filled in by sessions; a caller that hands a conversation back hands these back, too. */
-    cn_session_id previous;              // head before this one
     cn_session_id root;                  // first turn: equal in all forks of one conversation
     cn_session_id forked_from, forked_at;        // conversation and turn; "" if it is not a fork
     uint64_t kept_s;                     // when the record was written
@@ -160,7 +159,7 @@ bool cn_session_poll(cn_session *session);
 /* A new id that cannot be guessed; `prefix` is "resp_" or "conv_". */
 cn_session_id cn_session_id_new(const cn_session *session, const char *prefix);
 /* The id of the turn that an Idempotency-Key names: the same for the same tenant and key, not to be
- * guessed without the tenant, and never an id that cn_session_id_new gives. */
+ * guessed without the tenant. */
 cn_session_id cn_session_id_for_key(const uint8_t tenant[CN_SESSION_TENANT_BYTES], const char *key);
 /* False if the text cannot be an id with this prefix. */
 bool cn_session_id_parse(const char *text, const char *prefix, cn_session_id *out);

@@ -96,7 +96,6 @@ static void create(cn_session *session, cn_session_work *work)
 static void create_at(cn_session *session, cn_session_work *work, const cn_turn *turn)
 {
     cn_conversation *made = &work->call->conversation;
-    made->previous = turn->parent;
     if (turn->depth == 1) made->root = turn->id;
     create(session, work);
 }
@@ -120,7 +119,6 @@ static void root_read(cn_session *session, cn_session_work *work)
 void cn_session_change_create(cn_session *session, cn_session_work *work)
 {
     cn_conversation *made = &work->call->conversation;
-    memset(&made->previous, 0, sizeof made->previous);
     memset(&made->root, 0, sizeof made->root);
     if (!made->head.text[0]) {
         create(session, work);
@@ -239,25 +237,14 @@ static void fork_turn_read(cn_session *session, cn_session_work *work)
     const cn_session_call *call = work->call;
     const bool at_head = !call->at.text[0];
     const cn_session_id id = at_head ? f->source.head : call->at;
-    const cn_session_got got = cn_session_get_turn(session, work, &work->ops[0], &id, &f->turn);
-    if (got == CN_SESSION_OVER) return;
-    if (got == CN_SESSION_ABSENT && at_head && f->source.previous.text[0] &&
-        strcmp(id.text, f->source.previous.text) != 0) {
-        f->source.head = f->source.previous; // see session_read.c: never stored
-        cn_session_op(session, work, CN_STORE_GET, &f->source.head);
-        cn_session_round(session, work, fork_turn_read);
-    } else if (got == CN_SESSION_ABSENT)
-        cn_session_absent(session, work, &id);
-    else if (at_head)
+    if (!cn_session_must_turn(session, work, &work->ops[0], &id, &f->turn)) return;
+    if (at_head) {
         fork_create(session, work);
-    else {
-        f->walk = (cn_session_walk){.head = f->source.head,
-                                    .previous = f->source.previous,
-                                    .turn = id,
-                                    .depth = f->turn.depth,
-                                    .then = fork_walked};
-        cn_session_walk_start(session, work, &f->walk);
+        return;
     }
+    f->walk = (cn_session_walk){
+        .head = f->source.head, .turn = id, .depth = f->turn.depth, .then = fork_walked};
+    cn_session_walk_start(session, work, &f->walk);
 }
 
 static void fork_source_read(cn_session *session, cn_session_work *work)

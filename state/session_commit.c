@@ -4,24 +4,25 @@
 
 #include "base/assert.h"
 
-/* Commits: a turn, then the head that points to it.
+/* Commits: a turn, then the head that points to it, sent together; the store writes the head only where
+ * the turn was stored.
  *
- *    put turn ──▶ swap head ──▶ placed                       what nearly every commit does
+ *    put turn ──▶ swap head ──▶ placed              what nearly every commit does
  *        │            │
  *        │ id taken   │ another value is there
  *        ▼            ▼
  *    occupied ──▶  settle: where is the turn that is stored under our id?
- *                     at or below the head ............. placed; an answer got lost, or we are a
- * retry its parent is the head ........... swap again; metadata changed, or half a commit neither
- * .......................... somebody else moved the head: ours: withdraw it, conflict an older
- * try's: replace it by ours, settle again
  *
- * Why that is right. A head moves only to a child of itself and its record never returns to an
- * earlier value, so a turn that is neither below the head nor a child of it can never get there: it
- * may be withdrawn, or replaced. Withdrawing is a compare-and-set on the turn's record, so one that
- * is carried out late cannot hit the turn of a later try. Where a compare-and-set may have been
- * carried out without our hearing of it, the turn is found below the head, however many turns came
- * after. */
+ *       at or below the head     placed: an answer got lost, or we are a retry
+ *       its parent is the head   swap again: metadata changed, or this is half a commit
+ *       neither                  somebody else moved the head. Our turn is withdrawn, a conflict;
+ *                                one of an older try is replaced by ours, and settled again
+ *
+ * Why that is right. A head moves only to a child of itself and its record never returns to an earlier
+ * value, so a turn that is neither below the head nor a child of it can never get there: it may be
+ * withdrawn, or replaced. Withdrawing is a compare-and-set on the turn's record, so one that is
+ * carried out late cannot hit the turn of a later try. Where a compare-and-set may have been carried
+ * out without our hearing of it, the turn is found below the head, however many turns came after. */
 
 enum { TRIES_MAX = 64 };
 
@@ -93,7 +94,6 @@ static cn_store_op *add_swap(cn_session *session, cn_session_work *work,
 {
     commit *c = work->own;
     c->next = *from;
-    c->next.previous = c->turn.parent;
     c->next.head = c->turn.id;
     if (c->turn.depth == 1) c->next.root = c->turn.id;
     return cn_session_swap(session, work, from, &c->next);
@@ -169,7 +169,7 @@ static void settled(cn_session *session, cn_session_work *work)
     commit *c = work->own;
     if (c->walk.found)
         placed(session, work, &c->current);
-    else if (strcmp(c->walk.effective.text, c->turn.parent.text) == 0) {
+    else if (strcmp(c->current.head.text, c->turn.parent.text) == 0) {
         if (c->tries++ < TRIES_MAX)
             swap(session, work, &c->current);
         else {
@@ -188,11 +188,8 @@ static void settled(cn_session *session, cn_session_work *work)
 static void settle(cn_session *session, cn_session_work *work)
 {
     commit *c = work->own;
-    c->walk = (cn_session_walk){.head = c->current.head,
-                                .previous = c->current.previous,
-                                .turn = c->turn.id,
-                                .depth = c->turn.depth,
-                                .then = settled};
+    c->walk = (cn_session_walk){
+        .head = c->current.head, .turn = c->turn.id, .depth = c->turn.depth, .then = settled};
     cn_session_walk_start(session, work, &c->walk);
 }
 
@@ -251,10 +248,8 @@ static void turn_put(cn_session *session, cn_session_work *work)
         return;
     }
     if (!cn_session_must(session, work, put, &c->turn.id)) return;
-    if (work->op_count == 2)
+    if (put->then)
         swapped(session, work);
-    else if (work->call->conversation.id.text[0])
-        swap(session, work, &work->call->conversation);
     else
         placed(session, work, NULL);
 }
@@ -302,7 +297,7 @@ static void write(cn_session *session, cn_session_work *work, const cn_turn *par
     cn_store_op *put = cn_session_op(session, work, CN_STORE_PUT_NEW, &call->turn.id);
     put->value = work->turn_record.data;
     put->value_len = (uint32_t)work->turn_record.len;
-    if (call->conversation.id.text[0] && !cn_session_id_is_keyed(&call->turn.id)) {
+    if (call->conversation.id.text[0]) {
         put->then = add_swap(session, work, &call->conversation);
         if (!put->then) return;
     }

@@ -98,18 +98,15 @@ bool cn_session_kept_due(const cn_session *session, uint64_t kept_s);
 /* The place of a turn below a head. Walks from `head` towards the root, 32 turns a round, until it
  * is as deep as the turn; `then` runs with the result in *walk. */
 typedef struct cn_session_walk {
-    cn_session_id head, previous;        // as the conversation has them; "" ends the walk
+    cn_session_id head;                  // where it begins; "" ends it
     cn_session_id turn;                  // looked for
     uint32_t depth;                      // of the turn
     cn_session_step then;
     bool found;                          // the turn is the head, or an ancestor of it
-    cn_session_id effective;             // `head`, or `previous` where the head's turn was never stored
     cn_session_id at;                    // where the walk is
 } cn_session_walk;
 /* `walk` must be the first member of what work->own points to. */
 void cn_session_walk_start(cn_session *session, cn_session_work *work, cn_session_walk *walk);
-
-bool cn_session_id_is_keyed(const cn_session_id *id);
 
 /* The first step of each kind of call. */
 void cn_session_read_turn(cn_session *session, cn_session_work *work);

@@ -241,19 +241,6 @@ static void chain_ask(cn_session *session, cn_session_work *work)
         chain_end(session, work);
 }
 
-static void head_read(cn_session *session, cn_session_work *work)
-{
-    listing *l = work->own;
-    cn_conversation *conversation = &l->found[l->head_index];
-    const bool never_stored = work->ops[0].code == CN_E_NOT_FOUND &&
-                              strcmp(conversation->head.text, conversation->previous.text) != 0;
-    if (never_stored) {
-        conversation->head = conversation->previous; // see session_read.c
-        next_head(session, work);
-    } else
-        chain_read(session, work);
-}
-
 static void next_head(cn_session *session, cn_session_work *work)
 {
     listing *l = work->own;
@@ -262,7 +249,7 @@ static void next_head(cn_session *session, cn_session_work *work)
         if (!head->text[0] || *slot_of(l, head)) continue;
         l->asked[0] = *head;
         cn_session_op(session, work, CN_STORE_GET, head);
-        cn_session_round(session, work, head_read);
+        cn_session_round(session, work, chain_read);
         return;
     }
     work->call->chain = l->turns;

@@ -10,9 +10,8 @@
  * read in one round, the uppermost of them names 32 more, and so on. Each must be where the chain
  * says: a record at the wrong depth, or with another parent, is corrupt.
  *
- * A head whose turn is not there. Turn and head travel together, the turn first. If the store
- * refuses the turn (it is full, say) and then takes the head, the head names nothing. Such a turn
- * was never acknowledged, so the conversation counts as if the head were still `previous`. */
+ * A head is written only where its turn is, so a head whose turn is not there has lost it, which is
+ * said and not papered over: what was acknowledged is never silently left out. */
 
 // ---- one record
 
@@ -111,25 +110,13 @@ static void history_read(cn_session *session, cn_session_work *work)
     history_ask(session, work, false);
 }
 
-static void tip_ask(cn_session *session, cn_session_work *work);
-
 static void tip_read(cn_session *session, cn_session_work *work)
 {
     history *h = work->own;
     cn_session_call *call = work->call;
-    cn_conversation *conversation = &call->conversation;
-    const bool of_conversation = call->id.text[0] == 'c';
     cn_turn tip;
-    const cn_session_got got = cn_session_get_turn(session, work, &work->ops[0], &h->tip, &tip);
-    if (got == CN_SESSION_OVER) return;
-    const bool never_stored = got == CN_SESSION_ABSENT && of_conversation &&
-                              strcmp(h->tip.text, conversation->previous.text) != 0;
-    if (never_stored) {
-        conversation->head = conversation->previous;
-        tip_ask(session, work);
-        return;
-    }
-    if (got == CN_SESSION_ABSENT || (tip.deleted && !of_conversation)) {
+    if (!cn_session_must_turn(session, work, &work->ops[0], &h->tip, &tip)) return;
+    if (tip.deleted && call->id.text[0] != 'c') {
         cn_session_absent(session, work, &h->tip);
         return;
     }
@@ -220,20 +207,7 @@ static void walk_read(cn_session *session, cn_session_work *work)
     cn_session_walk *walk = work->own;
     uint8_t raw[CN_SESSION_ID_RAW_BYTES];
     cn_turn turn;
-    const bool at_head = strcmp(walk->at.text, walk->head.text) == 0;
-    const bool never_stored = at_head && strcmp(walk->head.text, walk->previous.text) != 0;
-    switch (cn_session_get_turn(session, work, &work->ops[0], &walk->at, &turn)) {
-    case CN_SESSION_OVER: return;
-    case CN_SESSION_ABSENT:
-        if (!never_stored) {
-            cn_session_absent(session, work, &walk->at);
-            return;
-        }
-        walk->at = walk->effective = walk->previous;
-        walk_ask(session, work);
-        return;
-    case CN_SESSION_HAS: break;
-    }
+    if (!cn_session_must_turn(session, work, &work->ops[0], &walk->at, &turn)) return;
     if (turn.depth <= walk->depth) {
         walk_end(session, work, false);
         return;
@@ -264,6 +238,6 @@ static void walk_ask(cn_session *session, cn_session_work *work)
 void cn_session_walk_start(cn_session *session, cn_session_work *work, cn_session_walk *walk)
 {
     CN_ASSERT(work->own == walk);
-    walk->at = walk->effective = walk->head;
+    walk->at = walk->head;
     walk_ask(session, work);
 }

@@ -80,7 +80,6 @@ static int set_up(void **state)
     f->conversation = (cn_conversation){
         .id = id_of("conv_", 1),
         .head = id_of("resp_", 2),
-        .previous = id_of("resp_", 3),
         .root = id_of("resp_", 4),
         .revision = UINT64_MAX,
         .created_s = 5,
@@ -188,7 +187,6 @@ static void a_conversation_comes_back_whole(void **state)
         CN_OK);
     assert_string_equal(back.id.text, c->id.text);
     assert_string_equal(back.head.text, c->head.text);
-    assert_string_equal(back.previous.text, c->previous.text);
     assert_string_equal(back.root.text, c->root.text);
     assert_string_equal(back.forked_from.text, c->forked_from.text);
     assert_string_equal(back.forked_at.text, c->forked_at.text);

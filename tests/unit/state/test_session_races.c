@@ -27,6 +27,7 @@ typedef struct request {
     cn_session_id id;
     uint32_t conversation, number;
     outcome outcome;
+    bool is_keyed;                       // by an Idempotency-Key
     bool is_hedged;            // two clients try it at the same time
     uint64_t start_ns, end_ns; // of the first try; of the last answer
     cn_session_id parent;      // acknowledged: as the answer had it
@@ -97,7 +98,7 @@ static void begin_something(race *r, writer *w)
     const uint32_t what = test_rng_below(&r->rng, 10);
     const writer *other = &r->writers[test_rng_below(&r->rng, WRITERS)];
     const bool may_join =
-        other->phase != IDLE && other->request && cn_session_id_is_keyed(&other->request->id);
+        other->phase != IDLE && other->request && other->request->is_keyed;
     if (what == 9 && may_join) {
         w->request = other->request;
         w->conversation = other->conversation;
@@ -114,6 +115,7 @@ static void begin_something(race *r, writer *w)
         snprintf(key, sizeof key, "request %u", q->number);
         q->id = what < 4 ? cn_session_id_for_key(tenant, key)
                          : cn_session_id_new(r->world.sessions[w->session], "resp_");
+        q->is_keyed = what < 4;
         w->request = q;
     }
     begin_reading(r, w);
@@ -133,7 +135,7 @@ static void end(race *r, writer *w, outcome what)
 // The client's network fails, or its patience: it tries the same request again, maybe elsewhere.
 static void try_again_or_end(race *r, writer *w, outcome what)
 {
-    if (++w->tries >= TRIES_MAX || !w->request || !cn_session_id_is_keyed(&w->request->id)) {
+    if (++w->tries >= TRIES_MAX || !w->request || !w->request->is_keyed) {
         end(r, w, what);
         return;
     }
