@@ -1,6 +1,7 @@
 #include "appliance/serve.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -69,6 +70,7 @@ struct serve {
     cn_backend *backend;
     uint8_t model[CN_FINGERPRINT_BYTES];
     cn_engine *engine;
+    cn_session *session;         // NULL: no store
     cn_network *network;         // NULL: kernel sockets
     cn_http *http;
     cn_api *api;
@@ -174,6 +176,24 @@ static cn_store_port *store_port(const serve *s, uint32_t index)
     return store ? cn_store_port_at(store, index) : NULL;
 }
 
+// Turns and conversations; none without a store.
+static cn_code open_session(serve *s, cn_err *err)
+{
+    const cn_limits *limits = &s->settings->limits;
+    const cn_session_options options = {
+        .store = store_port(s, CN_STATE_PORT_API),
+        .clock = s->clock,
+        .random = s->random,
+        .life_ms = s->settings->state_life_days * 86400000u,
+        .record_bytes_max = (uint32_t)limits->turn_record_bytes,
+        .chain_max = (uint32_t)limits->history_turns,
+        .call_max = (uint32_t)(limits->connections + limits->background_turns),
+    };
+    if (!options.store) return CN_OK;
+    cn_store_port_attach(options.store, &s->front.wake);
+    return cn_session_open(&options, &s->session, err);
+}
+
 // ---- the engine
 
 static uint32_t context_tokens(const serve *s)
@@ -269,6 +289,7 @@ static cn_code open_front(serve *s, cn_err *err)
         .api_wake = &s->front.wake,
     };
     cn_code code = raise_descriptor_limit(s, err);
+    if (code == CN_OK) code = open_session(s, err);
     if (code == CN_OK) code = cn_http_open(&http, &s->http, err);
     if (code != CN_OK) return code;
     const cn_api_options api = {
@@ -277,6 +298,7 @@ static cn_code open_front(serve *s, cn_err *err)
         .model_name = s->model_name, .api_keys = (const char *const *)c->api_keys,
         .api_key_count = c->api_key_count, .limits = &c->limits, .clock = s->clock,
         .random = s->random, .log = &s->log, .metrics = s->metrics, .wake = &s->front.wake,
+        .session = s->session, .store = cn_state_store(s->state),
     };
     return cn_api_open(&api, &s->api, err);
 }
@@ -394,6 +416,7 @@ static cn_code open_all(serve *s, cn_err *err)
     if (code == CN_OK) code = open_state(s, err);
     if (code == CN_OK) code = cn_checkpoint_open(s->settings->model, &s->checkpoint, err);
     if (code == CN_OK) code = open_text(s, err);
+    malloc_trim(0);      // tokenizer.json as a tree takes ten times its size, and is gone
     if (code == CN_OK) code = open_backend(s, err);
     if (code == CN_OK) code = connect_state(s, err);
     if (code == CN_OK) code = open_engine(s, err);
@@ -414,6 +437,7 @@ static void close_all(serve *s)
     // Last of the threads, and closed before those whose operations it may still have.
     stop_room(&s->keeper);
     cn_state_close(s->state);
+    cn_session_close(s->session);
     cn_api_close(s->api);
     cn_http_close(s->http);
     cn_network_close(s->network);
