@@ -36,12 +36,9 @@ static bool read_flag(cn_client *client, int argc, char **argv, int *i)
         fprintf(stderr, "cairn: %s: takes no value\n", flag->name);
         return false;
     }
-    if (!flag->takes_value)
-        flag->value = "";
-    else if (word[len])
-        flag->value = word + len + 1;
-    else if (*i + 1 < argc)
-        flag->value = argv[++*i];
+    if (!flag->takes_value) flag->value = "";
+    else if (word[len]) flag->value = word + len + 1;
+    else if (*i + 1 < argc) flag->value = argv[++*i];
     else {
         fprintf(stderr, "cairn: %s: needs a value, as in %s VALUE\n", flag->name, flag->name);
         return false;
@@ -65,8 +62,7 @@ bool cn_client_read(cn_client *client, int argc, char **argv)
             fprintf(stderr, "cairn: unexpected argument %.80s; `%s --help` says what is\n", argv[i],
                     client->command);
             return false;
-        } else
-            client->words[client->word_count++] = argv[i];
+        } else client->words[client->word_count++] = argv[i];
     }
     if (client->help || client->word_count >= client->words_min) return true;
     fprintf(stderr, "cairn: %s: needs an id; `%s --help` says which\n", client->command,

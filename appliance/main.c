@@ -7,6 +7,7 @@
 #include "appliance/cli.h"
 #include "appliance/doctor.h"
 #include "appliance/nearest.h"
+#include "appliance/prove.h"
 #include "appliance/serve.h"
 #include "appliance/session.h"
 
@@ -106,6 +107,7 @@ static const struct {
     {"serve", run_serve, "serve a checkpoint to OpenAI clients"},
     {"chat", cn_chat_run, "talk to a running server in the terminal"},
     {"session", cn_session_run, "list, show, fork, export, import and delete conversations"},
+    {"prove", cn_prove_run, "generate stored turns again and compare them bit for bit"},
     {"doctor", cn_doctor_run, "say whether this machine can run a configuration"},
     {"capture", cn_capture_run, "write what the network port sees to a pcap file"},
     {"config", run_config, "check the configuration, or print it"},

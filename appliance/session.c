@@ -93,10 +93,8 @@ static int list(const cn_client *client)
         size_t i;
         json_array_foreach(json_object_get(page, "data"), i, conversation)
         {
-            if (as_json)
-                print_json(conversation);
-            else
-                print_row(conversation);
+            if (as_json) print_json(conversation);
+            else print_row(conversation);
         }
         const bool more = json_is_true(json_object_get(page, "has_more"));
         snprintf(after, sizeof after, "%s", more ? text_of(page, "after") : "");
@@ -158,8 +156,7 @@ static int show(const cn_client *client)
     if (!id_path(path, client->words[0], "", &err)) return fail(&err);
     json_t *conversation = cn_client_json(client, "GET", path, NULL, &err);
     if (!conversation) return fail(&err);
-    if (as_json)
-        print_json(conversation);
+    if (as_json) print_json(conversation);
     else {
         print_row(conversation);
         printf("head %s\n", text_of(conversation, "head"));
@@ -263,8 +260,7 @@ static bool draw(const json_t *tree, const char *asked, cn_err *err)
     bool drawn = link_turns(&d, turns);
     if (!drawn)
         cn_err_set(err, CN_E_MEMORY, "no memory for a tree of %zu turns", json_array_size(turns));
-    else if (json_array_size(turns) == 0)
-        puts("(empty)");
+    else if (json_array_size(turns) == 0) puts("(empty)");
     else if (!draw_below(&d, 0, prefix, 0)) {
         drawn = false;
         cn_err_set(err, CN_E_LIMIT, "the tree branches too deep to be drawn; --json has all of it");
@@ -281,10 +277,8 @@ static int tree(const cn_client *client)
     json_t *answer = cn_client_json(client, "GET", path, NULL, &err);
     if (!answer) return fail(&err);
     bool drawn = true;
-    if (cn_client_flag_value(client, "--json"))
-        print_json(answer);
-    else
-        drawn = draw(answer, client->words[0], &err);
+    if (cn_client_flag_value(client, "--json")) print_json(answer);
+    else drawn = draw(answer, client->words[0], &err);
     json_decref(answer);
     return drawn ? CN_EXIT_OK : fail(&err);
 }
@@ -293,10 +287,8 @@ static int tree(const cn_client *client)
 
 static int show_new(const cn_client *client, json_t *conversation)
 {
-    if (cn_client_flag_value(client, "--json"))
-        print_json(conversation);
-    else
-        puts(text_of(conversation, "id"));
+    if (cn_client_flag_value(client, "--json")) print_json(conversation);
+    else puts(text_of(conversation, "id"));
     json_decref(conversation);
     return CN_EXIT_OK;
 }
@@ -319,10 +311,8 @@ static bool write_file(const char *name, const cn_buf *text, cn_err *err)
 {
     FILE *file = name ? fopen(name, "wx") : stdout;
     bool done = file && fwrite(text->data, 1, text->len, file) == text->len;
-    if (file && name)
-        done &= fclose(file) == 0;
-    else if (file)
-        done &= fflush(file) == 0;
+    if (file && name) done &= fclose(file) == 0;
+    else if (file) done &= fflush(file) == 0;
     if (done) return true;
     cn_err_set(err, CN_E_IO, "%.200s: %s", name ? name : "standard output", strerror(errno));
     if (file && name) remove(name);

@@ -23,6 +23,8 @@
     X(conversation_items, count,         20,     1,        4096, "items of one request that adds them to a conversation") \
     X(background_turns,   count,        256,     1,      100000, "background turns that are under way") \
     X(store_ms,           ms,          2000,    10,       60000, "time that a request waits for the store of turns") \
+    X(turn_record_bytes,  bytes,   16777216,  4096,  1073741824, "one turn or conversation as the store keeps it") \
+    X(history_turns,      count,       2048,     1,      100000, "turns of one history, and of one tree") \
     X(queue_requests,     count,       1024,     1,     1000000, "sequences that wait for a place in the batch") \
     X(prompts,            count,        128,     1,       65536, "prompts of one completions request") \
     X(choices,            count,          8,     1,         128, "n: answers to one prompt") \

@@ -96,12 +96,17 @@ void *cn_session_take(cn_session *session, cn_session_work *work, size_t count, 
     return piece;
 }
 
-void cn_session_finish(cn_session *session, cn_session_work *work)
+static void free_buffers(cn_session_work *work)
 {
-    CN_ASSERT(work->waiting == 0);
     for (uint32_t i = 0; i < work->op_capacity; i++) cn_buf_close(&work->ops[i].reply);
     cn_buf_close(&work->turn_record);
     cn_buf_close(&work->conversation_record);
+}
+
+void cn_session_finish(cn_session *session, cn_session_work *work)
+{
+    CN_ASSERT(work->waiting == 0);
+    free_buffers(work);
     list_add(&session->finished, work);
 }
 
@@ -321,7 +326,7 @@ cn_code cn_session_open(const cn_session_options *options, cn_session **out, cn_
 void cn_session_close(cn_session *session)
 {
     if (!session) return;
-    CN_ASSERT(session->in_flight == 0);
+    for (cn_session_work *work = session->works; work; work = work->older) free_buffers(work);
     free(session);
 }
 
@@ -352,6 +357,10 @@ cn_code cn_session_start(cn_session *session, cn_session_call *call)
     if (!work || !work->ops) return CN_E_MEMORY;
     session->in_flight++;
     work->op_capacity = ops;
+    work->older = session->works;
+    work->link = &session->works;
+    if (work->older) work->older->link = &work->older;
+    session->works = work;
     call->session_state = work;
     call->err = (cn_err){0};
     work->call = call;
@@ -386,6 +395,8 @@ bool cn_session_poll(cn_session *session)
     for (cn_session_work *work; (work = list_take(&session->finished));) {
         cn_session_call *call = work->call;
         session->in_flight--;
+        *work->link = work->older;
+        if (work->older) work->older->link = work->link;
         call->session_state = NULL;
         call->done(call); // the arena, and `work` with it, may be gone now
         worked = true;

@@ -148,7 +148,7 @@ typedef struct cn_session_options {
 } cn_session_options;
 
 cn_code cn_session_open(const cn_session_options *options, cn_session **out, cn_err *err);
-/* Every call must be done. */
+/* Calls under way are forgotten, their `done` never called. Close the store before, the arenas after. */
 void cn_session_close(cn_session *session);
 
 /* Starts a call, which must stay in place until done. Errors: CN_E_QUEUE (call_max; not started). */

@@ -189,10 +189,8 @@ void cn_session_change_update(cn_session *session, cn_session_work *work)
     // From the record, since a caller may have changed anything else.
     const cn_code code = cn_record_read_conversation(wanted->stored.data, wanted->stored.len,
                                                      &wanted->id, call->arena, &from, &call->err);
-    if (code == CN_OK)
-        update(session, work, &from);
-    else
-        cn_session_finish(session, work);
+    if (code == CN_OK) update(session, work, &from);
+    else cn_session_finish(session, work);
 }
 
 // ---- a conversation is forked
@@ -214,17 +212,14 @@ static void fork_create(cn_session *session, cn_session_work *work)
                               .deleted_items = f->source.deleted_items,
                               .forked_from = f->source.id,
                               .forked_at = f->turn.id};
-    if (f->turn.id.text[0])
-        create_at(session, work, &f->turn);
-    else
-        create(session, work);
+    if (f->turn.id.text[0]) create_at(session, work, &f->turn);
+    else create(session, work);
 }
 
 static void fork_walked(cn_session *session, cn_session_work *work)
 {
     const fork *f = work->own;
-    if (f->walk.found)
-        fork_create(session, work);
+    if (f->walk.found) fork_create(session, work);
     else {
         cn_session_fail(session, work, CN_E_NOT_FOUND, "%s is no turn of %s", f->turn.id.text,
                         f->source.id.text);

@@ -114,10 +114,8 @@ static void swapped(cn_session *session, cn_session_work *work)
     case CN_SESSION_OVER: return;
     case CN_SESSION_ABSENT:
         memset(&c->current, 0, sizeof c->current);
-        if (c->is_ours)
-            withdraw(session, work);
-        else
-            cn_session_absent(session, work, id);
+        if (c->is_ours) withdraw(session, work);
+        else cn_session_absent(session, work, id);
         return;
     case CN_SESSION_HAS: settle(session, work);
     }
@@ -144,12 +142,9 @@ static void replaced(cn_session *session, cn_session_work *work)
     if (!cn_session_must(session, work, &result, &c->turn.id)) return;
     c->turn = work->call->turn;
     c->is_ours = true;
-    if (c->current.id.text[0])
-        settle(session, work);
-    else if (work->call->conversation.id.text[0])
-        swap(session, work, &work->call->conversation);
-    else
-        placed(session, work, NULL);
+    if (c->current.id.text[0]) settle(session, work);
+    else if (work->call->conversation.id.text[0]) swap(session, work, &work->call->conversation);
+    else placed(session, work, NULL);
 }
 
 // Puts our turn in the place of one that can never be part of a conversation.
@@ -167,22 +162,17 @@ static void replace(cn_session *session, cn_session_work *work)
 static void settled(cn_session *session, cn_session_work *work)
 {
     commit *c = work->own;
-    if (c->walk.found)
-        placed(session, work, &c->current);
+    if (c->walk.found) placed(session, work, &c->current);
     else if (strcmp(c->current.head.text, c->turn.parent.text) == 0) {
-        if (c->tries++ < TRIES_MAX)
-            swap(session, work, &c->current);
+        if (c->tries++ < TRIES_MAX) swap(session, work, &c->current);
         else {
             cn_session_fail(session, work, CN_E_STORE,
                             "%s: changed %d times while a turn was written", c->current.id.text,
                             TRIES_MAX);
         }
-    } else if (c->replays)
-        cn_session_absent(session, work, &c->turn.id);
-    else if (c->is_ours)
-        withdraw(session, work);
-    else
-        replace(session, work);
+    } else if (c->replays) cn_session_absent(session, work, &c->turn.id);
+    else if (c->is_ours) withdraw(session, work);
+    else replace(session, work);
 }
 
 static void settle(cn_session *session, cn_session_work *work)
@@ -218,10 +208,8 @@ static void occupied(cn_session *session, cn_session_work *work, const cn_store_
         return;
     }
     if (c->turn.withdrawn) {
-        if (c->replays)
-            cn_session_absent(session, work, &id);
-        else
-            replace(session, work);
+        if (c->replays) cn_session_absent(session, work, &id);
+        else replace(session, work);
         return;
     }
     const bool same = memcmp(c->turn.request_digest, call->turn.request_digest,
@@ -229,8 +217,7 @@ static void occupied(cn_session *session, cn_session_work *work, const cn_store_
     if (!same ||
         (!c->replays && strcmp(c->turn.conversation.text, call->conversation.id.text) != 0)) {
         cn_session_fail(session, work, CN_E_EXISTS, "%s: is the turn of another request", id.text);
-    } else if (!c->turn.conversation.text[0])
-        placed(session, work, NULL);
+    } else if (!c->turn.conversation.text[0]) placed(session, work, NULL);
     else {
         cn_session_op(session, work, CN_STORE_GET, &c->turn.conversation);
         cn_session_round(session, work, occupied_conversation_read);
@@ -248,10 +235,8 @@ static void turn_put(cn_session *session, cn_session_work *work)
         return;
     }
     if (!cn_session_must(session, work, put, &c->turn.id)) return;
-    if (put->then)
-        swapped(session, work);
-    else
-        placed(session, work, NULL);
+    if (put->then) swapped(session, work);
+    else placed(session, work, NULL);
 }
 
 // Fills in what follows from the parent (NULL: a root). False: the call is finished.
@@ -315,8 +300,7 @@ static void known(cn_session *session, cn_session_work *work, const cn_turn *par
                         conversation->id.text, conversation->head.text, call->turn.parent.text);
     } else if (parent && parent->deleted && !conversation->id.text[0]) {
         cn_session_absent(session, work, &parent->id);
-    } else
-        write(session, work, parent);
+    } else write(session, work, parent);
 }
 
 static void parent_read(cn_session *session, cn_session_work *work)
@@ -355,10 +339,8 @@ void cn_session_commit_start(cn_session *session, cn_session_work *work)
         cn_session_op(session, work, CN_STORE_GET, &call->turn.parent);
         reads++;
     }
-    if (reads)
-        cn_session_round(session, work, parent_read);
-    else
-        known(session, work, last);
+    if (reads) cn_session_round(session, work, parent_read);
+    else known(session, work, last);
 }
 
 static void replay_read(cn_session *session, cn_session_work *work)

@@ -30,6 +30,7 @@ struct cn_session_work {
     cn_buf turn_record, conversation_record;     // what is being written
     char tenant[2 * CN_SESSION_TENANT_BYTES + 1];
     cn_session_work *next;               // in the one list that it is in
+    cn_session_work *older, **link;      // among all that are under way
 };
 
 typedef struct cn_session_list {
@@ -45,6 +46,7 @@ typedef struct cn_session_kept {
 struct cn_session {
     cn_session_options options;
     uint32_t in_flight;
+    cn_session_work *works;              // all of them
     cn_session_list unsent;              // with operations that the store's ring had no room for
     cn_session_list finished;            // whose `done` is due
     cn_session_kept kept[CN_SESSION_KEPT_SLOTS];

@@ -127,14 +127,10 @@ static void next_batch(cn_session *session, cn_session_work *work)
     }
     const bool all = l->cursor == 0,
                enough = !l->is_tree && (l->found_count || l->scans >= SCANS_MAX);
-    if (count > 0)
-        cn_session_round(session, work, batch_read);
-    else if (!all && !enough)
-        scan(session, work);
-    else if (l->is_tree)
-        next_head(session, work);
-    else
-        listed(session, work);
+    if (count > 0) cn_session_round(session, work, batch_read);
+    else if (!all && !enough) scan(session, work);
+    else if (l->is_tree) next_head(session, work);
+    else listed(session, work);
 }
 
 static void scanned(cn_session *session, cn_session_work *work)
@@ -235,10 +231,8 @@ static void chain_ask(cn_session *session, cn_session_work *work)
         cn_session_op(session, work, CN_STORE_GET, &id);
         l->asked[count++] = id;
     }
-    if (count > 0)
-        cn_session_round(session, work, chain_read);
-    else
-        chain_end(session, work);
+    if (count > 0) cn_session_round(session, work, chain_read);
+    else chain_end(session, work);
 }
 
 static void next_head(cn_session *session, cn_session_work *work)
@@ -265,10 +259,8 @@ static void tree_root_read(cn_session *session, cn_session_work *work)
     if (!cn_session_must_conversation(session, work, &work->ops[0], id, &conversation)) return;
     l->root = conversation.root;
     if (!keep(session, work, &conversation)) return;
-    if (l->root.text[0])
-        scan(session, work);
-    else
-        listed(session, work); // empty: related to nobody
+    if (l->root.text[0]) scan(session, work);
+    else listed(session, work); // empty: related to nobody
 }
 
 void cn_session_list_tree(cn_session *session, cn_session_work *work)

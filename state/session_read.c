@@ -19,10 +19,8 @@ static void turn_read(cn_session *session, cn_session_work *work)
 {
     cn_session_call *call = work->call;
     if (!cn_session_must_turn(session, work, &work->ops[0], &call->id, &call->turn)) return;
-    if (call->turn.deleted)
-        cn_session_absent(session, work, &call->id);
-    else
-        cn_session_finish(session, work);
+    if (call->turn.deleted) cn_session_absent(session, work, &call->id);
+    else cn_session_finish(session, work);
 }
 
 void cn_session_read_turn(cn_session *session, cn_session_work *work)

@@ -463,7 +463,7 @@ static void a_lost_turn_is_missed(void **state)
     expect(world_ask(w, CN_SESSION_FORK, &conversation), CN_E_NOT_FOUND, lost.text);
     expect(world_ask(w, CN_SESSION_CONVERSATION, &conversation), CN_OK, NULL);
     world_call *tree = world_ask(w, CN_SESSION_TREE, &conversation);
-    assert_int_equal(tree->call.chain_count, 0);         // what is left of it
+    assert_int_equal(tree->call.chain_count, 0); // what is left of it
     expect(tree, CN_OK, NULL);
     // Whether a turn is below a head that is lost cannot be known, and is not guessed.
     const cn_session_id id = cn_session_id_new(w->sessions[1], "resp_");
@@ -759,8 +759,7 @@ static void bounds_are_kept(void **state)
         if (started == CN_OK) {
             while (!c->done) world_step(w);
             assert_int_equal(c->call.err.code, CN_E_LIMIT);
-        } else
-            assert_int_equal(started, CN_E_MEMORY);
+        } else assert_int_equal(started, CN_E_MEMORY);
         world_drop(c);
     }
 }

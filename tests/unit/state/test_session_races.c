@@ -27,7 +27,7 @@ typedef struct request {
     cn_session_id id;
     uint32_t conversation, number;
     outcome outcome;
-    bool is_keyed;                       // by an Idempotency-Key
+    bool is_keyed;             // by an Idempotency-Key
     bool is_hedged;            // two clients try it at the same time
     uint64_t start_ns, end_ns; // of the first try; of the last answer
     cn_session_id parent;      // acknowledged: as the answer had it
@@ -97,8 +97,7 @@ static void begin_something(race *r, writer *w)
     w->tries = 0;
     const uint32_t what = test_rng_below(&r->rng, 10);
     const writer *other = &r->writers[test_rng_below(&r->rng, WRITERS)];
-    const bool may_join =
-        other->phase != IDLE && other->request && other->request->is_keyed;
+    const bool may_join = other->phase != IDLE && other->request && other->request->is_keyed;
     if (what == 9 && may_join) {
         w->request = other->request;
         w->conversation = other->conversation;
@@ -175,8 +174,7 @@ static void after_reading(race *r, writer *w)
         call->conversation.metadata = world_bytes(call->arena, "{\"n\":\"1\"}");
         begin(r, w, RENAMING, CN_SESSION_UPDATE);
         r->renames++;
-    } else
-        w->phase = IDLE;
+    } else w->phase = IDLE;
 }
 
 static void after(race *r, writer *w)
@@ -190,18 +188,13 @@ static void after(race *r, writer *w)
         w->phase = IDLE;
         return;
     case REPLAYING:
-        if (code == CN_OK)
-            acknowledged(r, w);
-        else if (code == CN_E_NOT_FOUND)
-            begin_reading(r, w);
-        else
-            try_again_or_end(r, w, UNKNOWN);
+        if (code == CN_OK) acknowledged(r, w);
+        else if (code == CN_E_NOT_FOUND) begin_reading(r, w);
+        else try_again_or_end(r, w, UNKNOWN);
         return;
     case COMMITTING:
-        if (code == CN_OK)
-            acknowledged(r, w);
-        else if (code == CN_E_CONFLICT)
-            try_again_or_end(r, w, REFUSED);
+        if (code == CN_OK) acknowledged(r, w);
+        else if (code == CN_E_CONFLICT) try_again_or_end(r, w, REFUSED);
         else {
             assert_true(code == CN_E_STORE || code == CN_E_STORE_FULL);
             try_again_or_end(r, w, UNKNOWN);
@@ -233,10 +226,8 @@ static void run(race *r)
         if (test_rng_below(&r->rng, 200) == 0) change_the_weather(r);
         for (uint32_t i = 0; i < WRITERS; i++) {
             writer *w = &r->writers[i];
-            if (w->phase == IDLE && test_rng_below(&r->rng, 20) == 0)
-                begin_something(r, w);
-            else if (w->phase != IDLE && w->call->done)
-                after(r, w);
+            if (w->phase == IDLE && test_rng_below(&r->rng, 20) == 0) begin_something(r, w);
+            else if (w->phase != IDLE && w->call->done) after(r, w);
         }
         world_step(&r->world);
     }
@@ -293,16 +284,12 @@ static void check_reads(race *r, uint32_t conversation, const cn_turn *chain, ui
         const read_event *e = &r->reads[k];
         if (e->conversation != conversation) continue;
         assert_true(e->turns <= count);
-        if (e->turns)
-            assert_string_equal(chain[e->turns - 1].id.text, e->head.text);
-        else
-            assert_string_equal(e->head.text, "");
+        if (e->turns) assert_string_equal(chain[e->turns - 1].id.text, e->head.text);
+        else assert_string_equal(e->head.text, "");
         for (uint32_t i = 0; i < count; i++) {
             const request *q = request_of(r, &chain[i].id);
-            if (i < e->turns)
-                assert_true(q->start_ns <= e->end_ns);
-            else if (q->outcome == ACKNOWLEDGED)
-                assert_true(q->end_ns >= e->start_ns);
+            if (i < e->turns) assert_true(q->start_ns <= e->end_ns);
+            else if (q->outcome == ACKNOWLEDGED) assert_true(q->end_ns >= e->start_ns);
         }
         // Readers among themselves: a later one sees no less.
         for (uint32_t j = 0; j < r->read_count; j++) {
