@@ -104,15 +104,16 @@ static void commit(driver *d, conversation *c)
 {
     const uint64_t sequence = ++d->sequence;
     uint64_t unused;
-    char parent[TEXT_BYTES] = "-";
+    char parent[TEXT_BYTES] = "-", turn[TEXT_BYTES];
     if (c->head[0]) parse_head(c->head, &unused, parent);
-    snprintf(c->turn, sizeof c->turn, "%" PRIx64 "-%u-%" PRIu64, d->run, c->index, sequence);
-    snprintf(c->next_head, sizeof c->next_head, "%" PRIu64 " %s", c->rev + 1, c->turn);
-    const int len = snprintf(c->value, d->bytes, "%" PRIu64 " %s %s ", c->rev + 1, c->turn, parent);
+    snprintf(turn, sizeof turn, "%" PRIx64 "-%u-%" PRIu64, d->run, c->index, sequence);
+    memcpy(c->turn, turn, sizeof turn);
+    snprintf(c->next_head, sizeof c->next_head, "%" PRIu64 " %s", c->rev + 1, turn);
+    const int len = snprintf(c->value, d->bytes, "%" PRIu64 " %s %s ", c->rev + 1, turn, parent);
     memset(c->value + len, 'a' + (int)(sequence % 26), d->bytes - (size_t)len);
     c->put.kind = CN_STORE_PUT_NEW;
     c->swap.kind = CN_STORE_SWAP;
-    snprintf(c->put.key, sizeof c->put.key, "test:turn:%s", c->turn);
+    snprintf(c->put.key, sizeof c->put.key, "test:turn:%s", turn);
     snprintf(c->swap.key, sizeof c->swap.key, "test:head:%u", c->index);
     c->put.value = c->value;
     c->put.value_len = (uint32_t)d->bytes;
