@@ -104,7 +104,7 @@ static void commit(driver *d, conversation *c)
 {
     const uint64_t sequence = ++d->sequence;
     uint64_t unused;
-    char parent[TEXT_BYTES] = "-", turn[TEXT_BYTES];
+    char parent[TEXT_BYTES] = "-", turn[64];
     if (c->head[0]) parse_head(c->head, &unused, parent);
     snprintf(turn, sizeof turn, "%" PRIx64 "-%u-%" PRIu64, d->run, c->index, sequence);
     memcpy(c->turn, turn, sizeof turn);
