@@ -226,6 +226,19 @@ uint16_t wire_receive_frame(wire *w, uint8_t *out)
     return 0;
 }
 
+// A request for the stack's address tells it the sender's; over IPv6 the stack asks for itself.
+void wire_announce(wire *w)
+{
+    uint8_t frame[64] = {0};
+    if (w->v6) return;
+    uint8_t *arp = write_ethernet(w, frame, 0x0806);
+    memcpy(arp, "\0\1\10\0\6\4\0\1", 8);
+    memcpy(arp + 8, far_mac, 6);
+    memcpy(arp + 14, w->far_ip, 4);
+    memcpy(arp + 24, w->near_ip, 4);
+    wire_send_frame(w, frame, (uint16_t)(arp + 28 - frame));
+}
+
 // ---- reading -----------------------------------------------------------------------------------
 
 static void parse_options(const uint8_t *at, const uint8_t *end, wire_segment *s)

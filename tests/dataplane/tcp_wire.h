@@ -82,3 +82,5 @@ bool wire_poll(wire *w);
 void wire_advance(wire *w, uint64_t ns);
 
 uint16_t wire_sum(const wire *w, const uint8_t *segment, uint32_t len);
+/* Tells the stack again where the far end is. */
+void wire_announce(wire *w);
