@@ -1,7 +1,8 @@
 """Fixtures of the tests that talk to a running `cairn serve`.
 
 CN_BASE_URL names a server that runs already; otherwise the tests start one from CN_BUILD (default
-`build`) with the demo model on a free port of the loopback, and end it when they are done. Tests that
+`build`) with the demo model on a free port of the loopback, and end it when they are done; with CN_TRANSPORT=dpdk
+on a network port of its own (tests/dataplane/test_suites.py). Tests that
 need a server of their own (other limits, API keys) take the fixture `start_server`.
 """
 
@@ -19,6 +20,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.dataplane import links
+
 ROOT = Path(__file__).resolve().parent.parent
 # Private Redis servers of whatever is started without saying where go here, and not to the user's place.
 _STATE = tempfile.TemporaryDirectory(prefix="cairn-test-")
@@ -33,20 +36,21 @@ class Server:
     def __init__(self, flags: dict[str, str]) -> None:
         program = Path(os.environ.get("CN_BUILD", ROOT / "build")) / "cairn"
         self.log = tempfile.NamedTemporaryFile("w+", prefix="cairn-test-", suffix=".log")
-        command = [str(program), "serve", "--model", str(MODEL_DIR), "--listen", "127.0.0.1:0"]
+        link = links.link()
+        command = [*link.prefix, str(program), "serve", "--model", str(MODEL_DIR), *link.serve_flags()]
         self.state = tempfile.TemporaryDirectory(prefix="cairn-test-")
         if "state.store" not in flags:
             flags = {"state.directory": self.state.name} | flags
         for name, value in flags.items():
             command += [f"--{name}", value]
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
-        self.url = self._wait_for_address()
+        self.url = self._wait_for_address(re.escape(link.server))
 
-    def _wait_for_address(self) -> str:
+    def _wait_for_address(self, address: str) -> str:
         end = time.monotonic() + START_S
         while time.monotonic() < end:
             text = Path(self.log.name).read_text()
-            found = re.search(r"(?:addr|address|listen|url)=\"?(?:http://)?(127\.0\.0\.1:[1-9]\d*)", text)
+            found = re.search(rf"(?:addr|address|listen|url)=\"?(?:http://)?({address}:[1-9]\d*)", text)
             if found and self._is_ready(f"http://{found[1]}"):
                 return f"http://{found[1]}"
             if self.process.poll() is not None:

@@ -1,5 +1,6 @@
-/* tests/http/echo_server.c: cn_http over kernel sockets with an api that says what it was asked.
+/* tests/http/echo_server.c: cn_http over kernel sockets, or a DPDK port, with an api that says what it was asked.
  *   echo_server [--address 127.0.0.1:0] [--pace-us 0] [--limit KEY=VALUE]...
+ *               [--dpdk-device D --dpdk-address A/24 or --dpdk-address6 A/64]
  * Prints the address that it listens on, and drains and ends with status 0 after SIGTERM.
  *
  *   /ok                           "ok"
@@ -21,6 +22,8 @@
 
 #include "base/buf.h"
 #include "dataplane/http.h"
+#include "dataplane/nic_dpdk.h"
+#include "dataplane/transport_dpdk.h"
 
 typedef struct stream {
     cn_exchange exchange;
@@ -39,6 +42,8 @@ typedef struct server {
     uint32_t stream_count;
     char *filler;                            // what streams send
     cn_buf text;
+    const char *device, *address4, *address6;    // of the DPDK port; NULL: kernel sockets
+    cn_nic *nic;
 } server;
 
 enum { CHUNK_BYTES_MAX = 1 << 20 };
@@ -232,9 +237,28 @@ static const char *parse_arguments(int argc, char **argv)
         const char *value = argv[i + 1];
         if (strcmp(argv[i], "--address") == 0) address = value;
         else if (strcmp(argv[i], "--pace-us") == 0) the.pace_ns = strtoull(value, NULL, 10) * 1000;
+        else if (strcmp(argv[i], "--dpdk-device") == 0) the.device = value;
+        else if (strcmp(argv[i], "--dpdk-address") == 0) the.address4 = value;
+        else if (strcmp(argv[i], "--dpdk-address6") == 0) the.address6 = value;
         else if (strcmp(argv[i], "--limit") != 0 || !set_limit(value)) return NULL;
     }
     return address;
+}
+
+static cn_code open_http(const char *address, cn_err *err)
+{
+    cn_http_options options = {&cn_transport_kernel_ops, address, &the.limits, cn_clock_system(),
+                               &the.metrics, &the.net_wake, &the.api_wake};
+    if (the.device) {
+        const cn_nic_dpdk_options port = {.device = the.device, .cpu = -1};
+        const cn_code code = cn_nic_dpdk_open(&port, &the.nic, err);
+        if (code) return code;
+        cn_transport_dpdk_use(&(cn_transport_dpdk_options){.stack = {
+            .nic = the.nic, .clock = options.clock, .random = cn_random_system(),
+            .ipv4 = the.address4, .ipv6 = the.address6}});
+        options.transport = &cn_transport_dpdk_ops;
+    }
+    return cn_http_open(&options, &the.http, err);
 }
 
 int main(int argc, char **argv)
@@ -255,10 +279,7 @@ int main(int argc, char **argv)
         return 1;
     }
     memset(the.filler, 'x', CHUNK_BYTES_MAX);
-    const cn_http_options options = {&cn_transport_kernel_ops, address, &the.limits,
-                                     cn_clock_system(), &the.metrics, &the.net_wake,
-                                     &the.api_wake};
-    if (cn_http_open(&options, &the.http, &err)) {
+    if (open_http(address, &err)) {
         fprintf(stderr, "echo_server: %s\n", err.text);
         return 1;
     }
@@ -266,6 +287,7 @@ int main(int argc, char **argv)
     sigaction(SIGTERM, &term, NULL);
     serve();
     cn_http_close(the.http);
+    if (the.nic) the.nic->ops->close(the.nic);
     cn_wake_close(&the.net_wake);
     cn_wake_close(&the.api_wake);
     cn_buf_close(&the.text);
