@@ -31,6 +31,8 @@
 
 enum { BLOCK_ALIGN = 64, CONNECTIONS = 0, CLASS_COUNT = 8 };
 
+static const uint64_t DATA_BYTES_MAX = UINT64_C(1) << 36;      // blocks are counted in 32 bits
+
 static const struct shape {
     uint32_t bytes, share, jumbo_share;      // shares of the data, in 1/32
 } shapes[CLASS_COUNT] = {
@@ -64,6 +66,10 @@ static struct pool {
 cn_code cn_lwip_pool_open(const cn_lwip_pool_options *options, cn_err *err)
 {
     if (the.base) return cn_err_set(err, CN_E_INVALID, "lwip pool: is open; must be closed first");
+    if (options->data_bytes > DATA_BYTES_MAX) {
+        return cn_err_set(err, CN_E_INVALID, "lwip pool: %llu bytes of data; at most %llu",
+                          (unsigned long long)options->data_bytes, (unsigned long long)DATA_BYTES_MAX);
+    }
     memset(&the, 0, sizeof the);
     the.connection_bytes = options->connection_bytes;
     for (int i = 0; i < CLASS_COUNT; i++) {

@@ -20,7 +20,7 @@ typedef struct cn_lwip_pool_options {
     bool jumbo;                  // segments may be larger than 1500 bytes
 } cn_lwip_pool_options;
 
-/* Errors: CN_E_MEMORY; CN_E_INVALID (there is a pool already). */
+/* Errors: CN_E_MEMORY; CN_E_INVALID (there is a pool already; data_bytes above 64 GiB). */
 cn_code cn_lwip_pool_open(const cn_lwip_pool_options *options, cn_err *err);
 /* Every block must have been given back or be forgotten. */
 void cn_lwip_pool_close(void);
