@@ -15,6 +15,9 @@
  * and a cache salt: pages are found only under the salt that made them, so a new salt makes a run
  * cold, the same salt again makes it warm, and no salt finds the pages of the conversation itself.
  *
+ * The last turn goes first: after a restart its prompt restores the pages of the whole conversation,
+ * which would otherwise be computed anew, turn by turn, by this program itself.
+ *
  * JSON numbers are compared as they were written, which is exact: the server writes the shortest
  * text that reads back as the same float. */
 
@@ -215,31 +218,63 @@ static bool prove_turn(proof *p, const char *turn, const json_t *prompt, const j
 
 // ---- one conversation
 
-/* One line of the export. *history grows by the turn's tokens. */
-static bool prove_line(proof *p, const json_t *line, json_t **history, cn_err *err)
+// What is needed to have a turn again; or NULL: nothing of it was sampled.
+static json_t *task_of(const json_t *line, const json_t *history)
 {
-    const char *object = json_string_value(member(line, "object"));
-    if (!object || strcmp(object, "turn") != 0) return true;
-    const json_t *tokens = member(line, "tokens"), *settings = member(line, "settings");
+    const json_t *tokens = member(line, "tokens");
     const size_t count = json_array_size(tokens);
     const size_t sampled = (size_t)json_integer_value(member(line, "output_tokens"));
-    const char *model = json_string_value(member(settings, "model"));
-    const char *id = json_string_value(member(line, "id"));
-    json_t *stored = json_array();
-    if (json_is_true(member(line, "resets_text"))) json_array_clear(*history);
+    json_t *prompt = json_copy((json_t *)(uintptr_t)history), *stored = json_array();
     for (size_t i = 0; i < count; i++) {
-        json_t *token = json_array_get(tokens, i);
-        json_array_append(i + sampled < count ? *history : stored, token);
+        json_array_append(i + sampled < count ? prompt : stored, json_array_get(tokens, i));
     }
-    bool done = true;
-    if (sampled > 0 && id && !json_object_get(p->seen, id)) {
-        json_object_set_new(p->seen, id, json_true());
-        if (!model || strcmp(model, p->model) != 0) p->other_model++;
-        else done = prove_turn(p, id, *history, stored, settings, err);
-    }
-    json_array_extend(*history, stored);
+    json_t *task = sampled
+                       ? json_pack("{s:O,s:O,s:O,s:O}", "id", member(line, "id"), "prompt", prompt,
+                                   "stored", stored, "settings", member(line, "settings"))
+                       : NULL;
+    json_decref(prompt);
     json_decref(stored);
-    return done;
+    return task;
+}
+
+// The turns of an export that can be had again, oldest first; NULL: it is not one.
+static json_t *tasks_of(const cn_buf *lines, const char *conversation, cn_err *err)
+{
+    json_t *history = json_array(), *tasks = json_array();
+    bool done = true;
+    for (size_t at = 0; done && at < lines->len;) {
+        const char *end = memchr(lines->data + at, '\n', lines->len - at);
+        const size_t len = end ? (size_t)(end - lines->data) - at : lines->len - at;
+        json_t *line = json_loadb(lines->data + at, len, JSON_ALLOW_NUL, NULL);
+        const char *object = json_string_value(member(line, "object"));
+        done = object != NULL;
+        if (done && strcmp(object, "turn") == 0) {
+            if (json_is_true(member(line, "resets_text"))) json_array_clear(history);
+            json_array_append_new(tasks, task_of(line, history)); // refuses NULL
+            json_array_extend(history, (json_t *)(uintptr_t)member(line, "tokens"));
+        }
+        json_decref(line);
+        at += len + 1;
+    }
+    json_decref(history);
+    if (done) return tasks;
+    json_decref(tasks);
+    cn_err_set(err, CN_E_SYNTAX, "%s: its export is not made of JSON lines", conversation);
+    return NULL;
+}
+
+static bool prove_task(proof *p, const json_t *task, cn_err *err)
+{
+    const json_t *settings = member(task, "settings");
+    const char *id = json_string_value(member(task, "id"));
+    const char *model = json_string_value(member(settings, "model"));
+    if (!id || json_object_get(p->seen, id)) return true;
+    json_object_set_new(p->seen, id, json_true());
+    if (model && strcmp(model, p->model) == 0) {
+        return prove_turn(p, id, member(task, "prompt"), member(task, "stored"), settings, err);
+    }
+    p->other_model++;
+    return true;
 }
 
 static bool prove_conversation(proof *p, const char *id, cn_err *err)
@@ -253,18 +288,15 @@ static bool prove_conversation(proof *p, const char *id, cn_err *err)
     }
     snprintf(path, sizeof path, "/v1/conversations/%s/export", id);
     cn_buf_init(&lines, CN_CLIENT_ANSWER_BYTES_MAX);
-    bool done = cn_client_request(p->client, "GET", path, NULL, 0, &lines, err) == CN_OK;
-    json_t *history = json_array();
-    for (size_t at = 0; done && at < lines.len;) {
-        const char *end = memchr(lines.data + at, '\n', lines.len - at);
-        const size_t len = end ? (size_t)(end - lines.data) - at : lines.len - at;
-        json_t *line = json_loadb(lines.data + at, len, JSON_ALLOW_NUL, NULL);
-        done = line && prove_line(p, line, &history, err);
-        if (!line) cn_err_set(err, CN_E_SYNTAX, "%s: its export is not made of JSON lines", id);
-        json_decref(line);
-        at += len + 1;
+    json_t *tasks = NULL;
+    if (cn_client_request(p->client, "GET", path, NULL, 0, &lines, err) == CN_OK) {
+        tasks = tasks_of(&lines, id, err);
     }
-    json_decref(history);
+    bool done = tasks != NULL;
+    for (size_t i = json_array_size(tasks); done && i > 0; i--) {
+        done = prove_task(p, json_array_get(tasks, i - 1), err);
+    }
+    json_decref(tasks);
     cn_buf_close(&lines);
     return done;
 }

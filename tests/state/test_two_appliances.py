@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import random
+import re
 import subprocess
 import threading
 import time
@@ -60,7 +61,15 @@ def pair() -> Iterator[tuple[Server, Server]]:
         pages.wait()
         flags = ["--state.store", "redis", "--state.log", log.address, "--state.pages", pages.address]
         with serve(*flags) as one, serve(*flags) as two:
+            one.flags = flags            # for a third
             yield one, two
+
+
+def until(server: Server, series: str, value: float, timeout_s: float = 10) -> None:
+    end = time.monotonic() + timeout_s
+    while server.metric(series) != value:
+        assert time.monotonic() < end, series
+        time.sleep(0.01)
 
 
 @dataclass
@@ -182,11 +191,16 @@ def test_a_conversation_hops(pair: tuple[Server, Server]) -> None:
     assert sum(cached for _, cached in hopped) > 0
     tokens = [[turn["tokens"] for turn in clients[1].turns(c)] for c in (there, here)]
     assert tokens[0] == tokens[1]
-    # Any turn of it can be had again on either, bit for bit.
-    for server in pair:
-        proof = subprocess.run([CAIRN, "prove", there, "--url", server.url], text=True, capture_output=True)
-        assert proof.returncode == 0, proof
-        assert "10 turns, " in proof.stdout and " 0 differ" in proof.stdout
+    # Any turn of it can be had again on either, and on one that never saw it, bit for bit.
+    with serve(*pair[0].flags) as third:
+        until(third, 'cairn_store_up{role="pages"}', 1)
+        for server in pair:
+            until(server, "cairn_write_behind_pages", 0)
+        for server in (*pair, third):
+            proof = subprocess.run([CAIRN, "prove", there, "--url", server.url], text=True, capture_output=True)
+            assert proof.returncode == 0, proof
+            assert re.search(r"^10 turns, \d+ tokens, three times each: 0 differ", proof.stdout, re.M), proof
+    assert re.search(r"; \d+ prompt tokens came from pages that were restored$", proof.stdout, re.M), proof
 
 
 def test_a_fork_is_shared(pair: tuple[Server, Server]) -> None:
