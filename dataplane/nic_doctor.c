@@ -1,7 +1,9 @@
 #include "dataplane/nic_doctor.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <dirent.h>
+#include <ifaddrs.h>
 #include <net/if.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -276,6 +278,27 @@ static bool check_default_route(const patient *p, cn_nic_finding *f)
     return true;
 }
 
+/* An address of the kernel's on the same interface: it would answer beside us, with resets. IPv6 has a
+ * link-local one on every interface, which only answers for itself. */
+static bool check_addresses(const patient *p, cn_nic_finding *f)
+{
+    struct ifaddrs *all = NULL;
+    char text[INET6_ADDRSTRLEN] = "";
+    if (!p->interface[0] || p->pci[0] || getifaddrs(&all) != 0) return false;
+    for (const struct ifaddrs *at = all; at && !text[0]; at = at->ifa_next) {
+        if (!at->ifa_addr || at->ifa_addr->sa_family != AF_INET) continue;
+        if (strcmp(at->ifa_name, p->interface) != 0) continue;
+        const struct sockaddr_in *in = (const struct sockaddr_in *)at->ifa_addr;
+        inet_ntop(AF_INET, &in->sin_addr, text, sizeof text);
+    }
+    freeifaddrs(all);
+    if (text[0])
+        say(f, CN_NIC_BROKEN, "the kernel has %s on %s and would answer beside Cairn; ip addr flush dev "
+            "%s", text, p->interface, p->interface);
+    else say(f, CN_NIC_FINE, "the kernel has no IPv4 address on %s", p->interface);
+    return true;
+}
+
 // "2-3,7": whether it names `cpu`.
 static bool is_in_list(const char *list, int32_t cpu)
 {
@@ -332,9 +355,9 @@ static const struct {
 } checks[] = {
     {"cpu", check_cpu},           {"privileges", check_privileges},
     {"device", check_device},     {"default_route", check_default_route},
-    {"driver", check_driver},     {"iommu", check_iommu},
-    {"huge_pages", check_huge_pages}, {"isolation", check_isolation},
-    {"numa", check_numa},
+    {"addresses", check_addresses}, {"driver", check_driver},
+    {"iommu", check_iommu},       {"huge_pages", check_huge_pages},
+    {"isolation", check_isolation}, {"numa", check_numa},
 };
 
 uint32_t cn_nic_doctor_examine(const cn_nic_doctor_options *options, cn_nic_finding *out)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tests.dataplane.namespaces import run
 
 TRANSPORT = os.environ.get("CN_TRANSPORT", "kernel")
+RUN = tempfile.TemporaryDirectory(prefix="cairn-run-")
 numbers = itertools.count(1)
 
 
@@ -41,7 +42,7 @@ class Link:
         if self.device:
             flags += ["--transport", "dpdk", "--dpdk.device", self.device, "--dpdk.address", f"{self.server}/24",
                       "--dpdk.address6", f"fd00:18:{self.network:x}::1/64",
-                      "--run_directory", tempfile.mkdtemp(prefix="cairn-run-")]
+                      "--run_directory", f"{RUN.name}/{self.network}"]
         return flags
 
 

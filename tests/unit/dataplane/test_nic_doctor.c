@@ -107,8 +107,8 @@ static void a_healthy_machine_is_fine(void **state)
     const cn_nic_doctor_options pci = {root, PCI, 200, 3}, veth = {root, VETH, 200, 3};
     assert_int_equal(cn_nic_doctor_examine(&pci, examined), 8);
     for (int i = 0; i < 8; i++) assert_int_equal(examined[i].health, CN_NIC_FINE);
-    assert_int_equal(cn_nic_doctor_examine(&veth, examined), 6);
-    for (int i = 0; i < 6; i++) assert_int_equal(examined[i].health, CN_NIC_FINE);
+    assert_int_equal(cn_nic_doctor_examine(&veth, examined), 7);
+    for (int i = 0; i < 7; i++) assert_int_equal(examined[i].health, CN_NIC_FINE);
     assert_null(examine(VETH, 3, "driver"));
     assert_null(examine(PCI, 3, "default_route"));
 }
@@ -160,6 +160,14 @@ static void what_could_be_better_is_said(void **state)
     expect("0000:82:00.0", -1, "iommu", CN_NIC_POOR, "can write to all memory");
 }
 
+// Addresses are asked from the kernel and not from files: the loopback has one everywhere.
+static void an_address_of_the_kernel_is_broken(void **state)
+{
+    (void)state;
+    expect("net_af_packet0,iface=lo", -1, "addresses", CN_NIC_BROKEN, "the kernel has 127.");
+    assert_null(examine(PCI, 3, "addresses"));
+}
+
 // An empty root: nothing can be read, nothing crashes, and the port is not called healthy.
 static void a_machine_that_tells_nothing(void **state)
 {
@@ -178,6 +186,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_default_route_is_refused, healthy, remove_root),
         cmocka_unit_test_setup_teardown(what_is_broken_is_named, healthy, remove_root),
         cmocka_unit_test_setup_teardown(what_could_be_better_is_said, healthy, remove_root),
+        cmocka_unit_test_setup_teardown(an_address_of_the_kernel_is_broken, healthy, remove_root),
         cmocka_unit_test_setup_teardown(a_machine_that_tells_nothing, healthy, remove_root),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
