@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "appliance/capture.h"
+#include "appliance/bench.h"
 #include "appliance/chat.h"
 #include "appliance/cli.h"
 #include "appliance/doctor.h"
@@ -108,6 +109,7 @@ static const struct {
     {"chat", cn_chat_run, "talk to a running server in the terminal"},
     {"session", cn_session_run, "list, show, fork, export, import and delete conversations"},
     {"prove", cn_prove_run, "generate stored turns again and compare them bit for bit"},
+    {"bench", cn_bench_run, "load any OpenAI-compatible server and say how it answered"},
     {"doctor", cn_doctor_run, "say whether this machine can run a configuration"},
     {"capture", cn_capture_run, "write what the network port sees to a pcap file"},
     {"config", run_config, "check the configuration, or print it"},

@@ -6,7 +6,7 @@ import pytest
 
 from .program import DEMO, refuses, run
 
-COMMANDS = ["serve", "chat", "session", "prove", "doctor", "capture", "config", "version"]       # as in the help
+COMMANDS = ["serve", "chat", "session", "prove", "bench", "doctor", "capture", "config", "version"]       # as in the help
 
 
 def test_help_names_every_command_and_exit_code() -> None:

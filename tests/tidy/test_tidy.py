@@ -9,7 +9,7 @@ import pytest
 
 TOP = Path(__file__).resolve().parents[2]
 BUILD = TOP / os.environ.get("CN_BUILD", "build")
-ROOMS = ["base", "kernels", "model", "state", "scheduler", "dataplane", "appliance"]
+ROOMS = ["base", "kernels", "model", "state", "scheduler", "dataplane", "bench", "appliance"]
 # What a room may include beside itself and base/. A path is a single header.
 ARROWS = {
     "base": set(),
@@ -18,6 +18,7 @@ ARROWS = {
     "state": {"kernels/backend.h", "proto"},
     "scheduler": {"state", "model", "kernels/backend.h"},
     "dataplane": {"scheduler", "state", "model", "kernels/backend.h", "proto"},
+    "bench": {"kernels"},
     "appliance": set(ROOMS),
 }
 # Calls that only some files may make, and what everybody else uses.
@@ -26,7 +27,7 @@ CALLS = [
     (r"\bgetrandom|\brand\s*\(|\brandom\s*\(\s*\)", {"base/random.c"}, "cn_random (base/random.h)"),
     (r"\bsocket\s*\(|\bepoll_\w+\s*\(|\baccept4?\s*\(",
      {"dataplane/transport_kernel.c", "state/redis_lane.c", "dataplane/nic_dpdk.c", "dataplane/nic_capture.c",
-      "appliance/http_client.c", "appliance/capture.c"},
+      "appliance/http_client.c", "appliance/capture.c", "bench/client.c", "bench/sink.c", "bench/load.c"},
      "cn_transport (dataplane/transport.h)"),
     (r"\b(strcpy|strcat|sprintf|vsprintf|gets|strtok)\s*\(", set(), "snprintf or cn_buf (base/buf.h)"),
     (r"\b(usleep|nanosleep|sleep)\s*\(", set(), "cn_wake_wait (base/wake.h)"),
