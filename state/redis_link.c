@@ -118,6 +118,12 @@ static void greet(cn_redis_link *link, uint32_t what, const char *const *words, 
     cn_buf_close(&command);
 }
 
+void cn_redis_link_probe(cn_redis_link *link)
+{
+    greet(link, GREET_APPEND, (const char *[]){"CONFIG", "GET", "*append*"}, 3);
+    greet(link, GREET_MEMORY, (const char *[]){"CONFIG", "GET", "maxmemory*"}, 3);
+}
+
 static void begin_greeting(cn_redis_link *link)
 {
     const cn_redis_settings *s = link->settings;
@@ -133,8 +139,7 @@ static void begin_greeting(cn_redis_link *link)
     }
     // A replica of a cluster redirects, and can be asked for the slots.
     if (link->kind == CN_REDIS_LINK_LOG) greet(link, GREET_ROLE, (const char *[]){"ROLE"}, 1);
-    greet(link, GREET_APPEND, (const char *[]){"CONFIG", "GET", "*append*"}, 3);
-    greet(link, GREET_MEMORY, (const char *[]){"CONFIG", "GET", "maxmemory*"}, 3);
+    cn_redis_link_probe(link);
     greet(link, GREET_SCRIPT, (const char *[]){"SCRIPT", "LOAD", cn_redis_command_script}, 3);
 }
 
@@ -152,6 +157,7 @@ static void connect_now(cn_redis_link *link, uint64_t now)
     redisAsyncContext *context =
         a->port ? redisAsyncConnect(a->host, a->port) : redisAsyncConnectUnix(a->host);
     link->why[0] = '\0';
+    link->unfit = false;
     link->heard_ns = now;
     link->state = CN_REDIS_GREETING;
     link->context = context;
@@ -181,7 +187,7 @@ bool cn_redis_link_tend(cn_redis_link *link, uint64_t now)
         now >= link->heard_ns + link->settings->log_timeout_ns) {
         snprintf(link->why, sizeof link->why, "no answer for %llu ms",
                  (unsigned long long)(link->settings->log_timeout_ns / 1000000));
-        link->doomed = true;
+        link->doomed = link->unfit = true;
     }
     if (link->doomed) fall(link, now);
     return link->state == CN_REDIS_DOWN;
@@ -249,6 +255,7 @@ static void read_greeting(cn_redis_link *link, uint32_t what, const redisReply *
     default:
         if (!good) snprintf(why, sizeof why, "%s", reply->str);
     }
+    if (!good && !link->doomed) link->unfit = true;
     if (!good) cn_redis_link_doom(link, why);
     else if (what == GREET_SCRIPT && !link->doomed) rise(link);
 }

@@ -61,6 +61,7 @@ struct cn_redis_link {
     redisAsyncContext *context;      // NULL: DOWN
     bool reads, writes;              // what hiredis waits for
     bool doomed;                     // to be dropped at the end of the round
+    bool unfit;                      // and the server is why, not the connection
     uint64_t again_ns, pause_ns;     // DOWN: when it connects; how long the last pause was
     uint64_t heard_ns;               // the last reply, or the first command after all were answered
     cn_redis_ticket tickets[CN_REDIS_TICKETS];
@@ -86,6 +87,10 @@ uint64_t cn_redis_link_due_ns(const cn_redis_link *link);
 void cn_redis_link_restart(cn_redis_link *link, const char *why);
 /* As restart, at the end of the round and after a pause; allowed in a callback. */
 void cn_redis_link_doom(cn_redis_link *link, const char *why);
+
+/* Asks again what the greeting asked about durability, which an operator may change at any time, and
+ * so notices a server that is silent when nobody else asks. There must be room for two commands. */
+void cn_redis_link_probe(cn_redis_link *link);
 
 /* Whether `count` commands can be sent. */
 bool cn_redis_link_has_room(const cn_redis_link *link, uint32_t count);

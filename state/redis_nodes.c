@@ -24,6 +24,7 @@ static const uint8_t NOBODY = UINT8_MAX;
 typedef struct node {
     cn_redis_address address;
     bool is_primary;                 // as far as we know
+    uint64_t probe_ns;               // when it is asked whether it is still what it was
     cn_redis_link *links;
 } node;
 
@@ -295,13 +296,32 @@ static bool tend_sentinel(cn_redis_nodes *s, uint64_t now)
     return worked;
 }
 
+static bool tend_node(cn_redis_nodes *s, node *n, uint64_t now)
+{
+    bool worked = false;
+    const cn_redis_link *unfit = NULL;
+    for (uint32_t i = 0; i < s->link_count; i++) {
+        const bool was_up = n->links[i].state == CN_REDIS_UP;
+        worked |= cn_redis_link_tend(&n->links[i], now);
+        if (was_up && n->links[i].state == CN_REDIS_DOWN && n->links[i].unfit) unfit = &n->links[i];
+    }
+    // What one connection found out about the server holds for all of them.
+    for (uint32_t i = 0; unfit && i < s->link_count; i++) cn_redis_link_doom(&n->links[i], unfit->why);
+    if (now < n->probe_ns) return worked;
+    n->probe_ns = now + ASK_NS;
+    cn_redis_link *link = pick_of(s, n, 2);
+    if (!link) return worked;
+    cn_redis_link_probe(link);
+    cn_redis_link_flush(link);
+    return true;
+}
+
 bool cn_redis_nodes_tend(cn_redis_nodes *s, uint64_t now)
 {
     bool worked = s->target.mode == CN_REDIS_SENTINEL && tend_sentinel(s, now);
     for (uint32_t i = 0; i < s->node_count; i++) {
         if (s->nodes[i].address.host[0] == '\0') continue;       // Sentinel has not named it yet
-        for (uint32_t k = 0; k < s->link_count; k++)
-            worked |= cn_redis_link_tend(&s->nodes[i].links[k], now);
+        worked |= tend_node(s, &s->nodes[i], now);
     }
     return ask(s, now) || worked;
 }
@@ -314,6 +334,7 @@ uint64_t cn_redis_nodes_due_ns(const cn_redis_nodes *s, uint64_t now)
             const uint64_t at = cn_redis_link_due_ns(&s->nodes[i].links[k]);
             if (at < due) due = at;
         }
+        if (s->nodes[i].probe_ns < due && node_is_up(s, &s->nodes[i])) due = s->nodes[i].probe_ns;
     }
     if (s->target.mode == CN_REDIS_SENTINEL) {
         const uint64_t at = cn_redis_link_due_ns(&s->sentinel);

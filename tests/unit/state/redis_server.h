@@ -42,9 +42,10 @@ static inline void redis_server_run(redis_server *s)
 
 static inline void redis_server_open(redis_server *s)
 {
-    snprintf(s->directory, sizeof s->directory, "/tmp/cairn-test-XXXXXX");
-    assert_non_null(mkdtemp(s->directory));
-    snprintf(s->address, sizeof s->address, "unix:%s/s", s->directory);
+    char directory[] = "/tmp/cairn-test-XXXXXX";
+    assert_non_null(mkdtemp(directory));
+    memcpy(s->directory, directory, sizeof directory);
+    snprintf(s->address, sizeof s->address, "unix:%s/s", directory);
     redis_server_run(s);
 }
 
@@ -62,7 +63,7 @@ static inline void redis_server_close(redis_server *s)
 {
     char command[128];
     redis_server_end(s, SIGKILL);
-    snprintf(command, sizeof command, "rm -rf '%s'", s->directory);
+    snprintf(command, sizeof command, "rm -rf '%.63s'", s->directory);
     assert_int_equal(system(command), 0);
 }
 
@@ -70,6 +71,6 @@ static inline void redis_server_close(redis_server *s)
 static inline void redis_server_cli(const redis_server *s, const char *words)
 {
     char command[512];
-    snprintf(command, sizeof command, "redis-cli -s '%s' %s > /dev/null", s->address + 5, words);
+    snprintf(command, sizeof command, "redis-cli -s '%.74s' %s > /dev/null", s->address + 5, words);
     assert_int_equal(system(command), 0);
 }
