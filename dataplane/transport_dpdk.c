@@ -40,6 +40,7 @@
 enum {
     HALF_OPEN_MAX = 1024,
     WRITE_BYTES = 16 * 1024,             // given to lwIP at once
+    WRITE_BYTES_LEAST = 256,             // smaller pieces would use up what answers are made of
     WRITABLE_SHARE = 4,                  // of the send buffer must be free before writing goes on
     IDLE_POLLS = 1000,
     HELD_BYTES = 512 - 24,               // a block of the pool, at least
@@ -321,13 +322,16 @@ static err_t on_sent(void *arg, struct tcp_pcb *pcb, u16_t len)
     return called_back(d);
 }
 
-// Bytes that one connection may have under way: less and less as the memory fills.
+// Bytes that one connection may have under way: less and less as the memory fills, so that with the
+// memory that is the default every one can have the least share. The last of the memory is for what
+// must be answered: acknowledgements and handshakes.
 static uint32_t send_share(void)
 {
-    const uint32_t fill = cn_lwip_pool_fill(TCP_MSS < 1460 ? TCP_MSS : 1460);
-    if (fill < 128) return TCP_SND_BUF;
-    if (fill < 192) return TCP_SND_BUF / 8;
-    return fill < 224 ? TCP_SND_BUF / 32 : TCP_SND_BUF / 128;
+    const uint32_t fill = cn_lwip_pool_fill(1460);
+    if (cn_lwip_pool_fill(1) >= 240) return 0;
+    if (fill < 96) return TCP_SND_BUF;
+    if (fill < 128) return TCP_SND_BUF / 8;
+    return fill < 160 ? TCP_SND_BUF / 32 : TCP_SND_BUF / 128;
 }
 
 static size_t dpdk_write(cn_transport *transport, cn_conn conn, const void *data, size_t len)
@@ -338,7 +342,7 @@ static size_t dpdk_write(cn_transport *transport, cn_conn conn, const void *data
     const uint32_t share = send_share(), queued = TCP_SND_BUF - p->pcb->snd_buf;
     const size_t room = share > queued ? share - queued : 0;
     size_t took = 0, at_once = WRITE_BYTES;
-    while (took < len && took < room && at_once) {
+    while (took < len && took < room && at_once >= WRITE_BYTES_LEAST) {
         size_t n = len - took < room - took ? len - took : room - took;
         if (n > at_once) n = at_once;
         const u8_t more = took + n < len ? TCP_WRITE_FLAG_MORE : 0;

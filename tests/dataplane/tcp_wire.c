@@ -175,7 +175,7 @@ static void answer_arp(wire *w, const uint8_t *request)
     uint8_t *arp = write_ethernet(w, frame, 0x0806);
     memcpy(arp, "\0\1\10\0\6\4\0\2", 8);
     memcpy(arp + 8, far_mac, 6);
-    memcpy(arp + 14, request + 24, 4);           // whatever was asked for is here
+    memcpy(arp + 14, request + 24, 4);
     memcpy(arp + 18, request + 8, 10);
     wire_send_frame(w, frame, (uint16_t)(arp + 28 - frame));
 }
@@ -204,12 +204,13 @@ static bool answer_neighbour(wire *w, const uint8_t *frame)
 {
     const uint8_t *at = frame + 12 + (w->vlan ? 4 : 0);
     if (get16(at) == 0x0806) {
-        // A request for the sender's own address announces it.
-        if (get16(at + 8) == 1 && memcmp(at + 16, at + 26, 4) != 0) answer_arp(w, at + 2);
+        if (get16(at + 8) == 1 && memcmp(at + 26, w->far_ip, 4) == 0) answer_arp(w, at + 2);
         return get16(at + 8) == 1;
     }
     const bool icmp6 = get16(at) == 0x86dd && at[2 + 6] == 58;
-    if (icmp6 && at[2 + IPV6_BYTES] == 135) answer_solicitation(w, at + 2);
+    if (icmp6 && at[2 + IPV6_BYTES] == 135 && memcmp(at + 2 + IPV6_BYTES + 8, w->far_ip, 16) == 0) {
+        answer_solicitation(w, at + 2);
+    }
     return icmp6 && at[2 + IPV6_BYTES] == 135;
 }
 
