@@ -1,7 +1,8 @@
 /* tests/unit/dataplane/api_world.h: an api between a net and an engine that a test plays itself.
  * Requests are put in, events are put in, and everything that the api sends or asks for is
- * recorded. Both rings can be made to refuse. It takes the place of dataplane/http.c, scheduler/
- * and model/checkpoint.c in the program that includes it.
+ * recorded. Both rings can be made to refuse. Turns are kept in a store in memory, if it is wanted. It
+ * takes the place of dataplane/http.c, scheduler/ and model/checkpoint.c in the program that includes
+ * it.
  *
  * Threads: one.
  * Memory:  static; ends with the program. */
@@ -12,6 +13,7 @@
 #include <string.h>
 
 #include "dataplane/api.h"
+#include "state/store_sim.h"
 #include "tests/unit/cmocka_all.h"
 #include "tests/unit/dataplane/fake_tokenizer.h"
 #include "tests/unit/test_rng.h"
@@ -34,6 +36,8 @@ static struct {
     cn_metrics metrics;
     cn_wake wake;
     cn_template *tmpl;
+    cn_store *store;             // NULL: turns are not kept
+    cn_session *session;
     uint64_t now_ns, seed;
     test_rng *refuse;            // NULL: the rings always take
     world_exchange exchanges[WORLD_EXCHANGES];
@@ -234,10 +238,43 @@ const char *cn_checkpoint_special_token(const cn_checkpoint *checkpoint, const c
 
 // ---- the test's own moves
 
-static void world_open(const char *const *keys, uint32_t key_count)
+static void world_open_store(void)
+{
+    const cn_store_sim_options store = {.port_count = 2, .op_max = 256, .page_bytes = 64, .seed = 7,
+                                        .clock = cn_clock_simulated(&world.now_ns),
+                                        .durability = CN_DURABILITY_FSYNC};
+    assert_int_equal(cn_store_sim_open(&store, &world.store, NULL), CN_OK);
+}
+
+// An api of an appliance that has just started; the store is what it was.
+static void world_open_api(const char *const *keys, uint32_t key_count)
+{
+    const cn_session_options session = {
+        .store = world.store ? cn_store_port_at(world.store, 0) : NULL,
+        .clock = cn_clock_simulated(&world.now_ns), .random = cn_random_seeded(&world.seed),
+        .life_ms = 86400000, .record_bytes_max = 1 << 20, .chain_max = 100, .call_max = 64};
+    if (world.store) assert_int_equal(cn_session_open(&session, &world.session, NULL), CN_OK);
+    const cn_api_options options = {
+        .chat_template = world.tmpl,
+        .session = world.session,
+        .store = world.store,
+        .model_name = "org/model",
+        .api_keys = keys,
+        .api_key_count = key_count,
+        .limits = &world.limits,
+        .clock = cn_clock_simulated(&world.now_ns),
+        .random = cn_random_seeded(&world.seed),
+        .metrics = &world.metrics,
+        .wake = &world.wake,
+    };
+    assert_int_equal(cn_api_open(&options, &world.api, NULL), CN_OK);
+}
+
+static void world_open_with(const char *const *keys, uint32_t key_count, const char *tmpl,
+                            bool stateful)
 {
     memset(&world, 0, sizeof world);
-    world.chat_template = "{{ bos_token }}{% for m in messages %}<|user|>"
+    world.chat_template = tmpl ? tmpl : "{{ bos_token }}{% for m in messages %}<|user|>"
                           "{% if m.role == 'system' %}S:{% endif %}{{ m.content }}<|end|>"
                           "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}";
     world.limits = cn_limits_default();
@@ -251,25 +288,27 @@ static void world_open(const char *const *keys, uint32_t key_count)
         cn_template_open("t", world.chat_template, strlen(world.chat_template), &world.tmpl, NULL),
         CN_OK);
     for (int i = 0; i < WORLD_EXCHANGES; i++) cn_buf_init(&world.exchanges[i].body, 1 << 24);
-    const cn_api_options options = {
-        .chat_template = world.tmpl,
-        .model_name = "org/model",
-        .api_keys = keys,
-        .api_key_count = key_count,
-        .limits = &world.limits,
-        .clock = cn_clock_simulated(&world.now_ns),
-        .random = cn_random_seeded(&world.seed),
-        .metrics = &world.metrics,
-        .wake = &world.wake,
-    };
-    assert_int_equal(cn_api_open(&options, &world.api, NULL), CN_OK);
+    if (stateful) world_open_store();
+    world_open_api(keys, key_count);
 }
 
-static void world_close(void)
+static inline void world_open(const char *const *keys, uint32_t key_count)
+{
+    world_open_with(keys, key_count, NULL, false);
+}
+
+static void world_close_api(void)
 {
     assert_int_equal(world.requests_open, 0);
     assert_int_equal(cn_api_request_count(world.api), 0);
     cn_api_close(world.api);
+    if (world.session) cn_session_close(world.session);
+}
+
+static void world_close(void)
+{
+    world_close_api();
+    if (world.store) world.store->ops->close(world.store);
     cn_template_close(world.tmpl);
     cn_wake_close(&world.wake);
     for (int i = 0; i < WORLD_EXCHANGES; i++) cn_buf_close(&world.exchanges[i].body);
@@ -278,7 +317,9 @@ static void world_close(void)
 static void world_poll(void)
 {
     int rounds = 0;
-    while (cn_api_poll(world.api)) assert_true(++rounds < 10000);
+    while (cn_api_poll(world.api) | (world.store && world.store->ops->poll(world.store, 0))) {
+        assert_true(++rounds < 10000);
+    }
 }
 
 static void world_send_with(uint32_t exchange, const char *method, const char *path,
@@ -291,8 +332,10 @@ static void world_send_with(uint32_t exchange, const char *method, const char *p
     cn_arena_init(&request->arena, world.limits.request_bytes);
     request->exchange = (cn_exchange){exchange, x->generation};
     request->method = cn_arena_copy(&request->arena, method, strlen(method));
-    request->path = cn_arena_copy(&request->arena, path, strlen(path));
-    request->query = "";
+    const size_t path_len = strcspn(path, "?");
+    const char *query = path[path_len] ? path + path_len + 1 : "";
+    request->path = cn_arena_copy(&request->arena, path, path_len);
+    request->query = cn_arena_copy(&request->arena, query, strlen(query));
     request->headers = headers;
     request->header_count = header_count;
     request->body = cn_arena_copy(&request->arena, body, strlen(body));
@@ -372,7 +415,7 @@ static const char *world_body(uint32_t exchange)
 }
 
 // The generated ids of a body differ from run to run; the rest of it is compared whole.
-static void assert_body(uint32_t exchange, const char *want)
+static inline void assert_body(uint32_t exchange, const char *want)
 {
     assert_true(world.exchanges[exchange].ended);
     assert_string_equal(world_body(exchange), want);

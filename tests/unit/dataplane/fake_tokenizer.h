@@ -19,6 +19,7 @@ static const char *const fake_specials[] = {"<|begin|>", "<|end|>", "<|user|>", 
                                             "<|end|><|user|>"};
 
 static uint32_t fake_encode_count;       // calls so far
+static uint64_t fake_encoded_bytes;      // bytes given to them
 
 static int32_t fake_special_at(const char *text, size_t len, size_t *token_len)
 {
@@ -41,6 +42,7 @@ cn_code cn_tokenizer_encode(const cn_tokenizer *tokenizer, const char *text, siz
     int32_t *ids = cn_arena_take_array(arena, len + 1, sizeof *ids);
     uint32_t count = 0;
     fake_encode_count++;
+    fake_encoded_bytes += len;
     if (!ids) return cn_err_set(err, CN_E_MEMORY, "no memory");
     if (options->add_special_tokens) ids[count++] = FAKE_BEGIN;
     for (size_t at = 0, n; at < len; at += n) {

@@ -1,0 +1,701 @@
+#include "dataplane/responses.h"
+
+#include "dataplane/api_int.h"
+#include "tests/unit/dataplane/api_world.h"
+
+/* The whole api over a session and a store in memory, with an engine that the test plays: what must
+ * hold at every moment, whatever fails and whoever leaves. tests/api drives the same routes with the
+ * real package. */
+
+enum { STORE_NS_MAX = 2000000000 };      // limit store_ms
+
+// What a template writes between turns stands between <|end|> and <|user|>, or nothing does.
+#define TEMPLATE(between)                                                                          \
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'assistant' %}<|assistant|>"            \
+    "{% else %}<|user|>{% endif %}{{ m.content }}<|end|>" between "{% endfor %}"                   \
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+
+static int open_world(void **state)
+{
+    (void)state;
+    world_open_with(NULL, 0, TEMPLATE("-"), true);
+    return 0;
+}
+
+static int open_world_without_seam(void **state)
+{
+    (void)state;
+    world_open_with(NULL, 0, TEMPLATE(""), true);
+    return 0;
+}
+
+static int close_world(void **state)
+{
+    (void)state;
+    assert_int_equal(cn_map_count(world.api->live), 0);
+    assert_int_equal(world.api->background_count, 0);
+    world_close();
+    return 0;
+}
+
+static void post(uint32_t exchange, const char *path, const char *body)
+{
+    world_send(exchange, "POST", path, body);
+}
+
+static void create(uint32_t exchange, const char *members)
+{
+    char body[2048];
+    snprintf(body, sizeof body, "{%s}", members);
+    post(exchange, "/v1/responses", body);
+}
+
+// Plays the engine for the last generation: `text`, then the end token.
+static uint32_t answer(const char *text)
+{
+    const uint32_t g = world.generation_count - 1;
+    world_start(g, 0, 0);
+    world_text(g, 0, text);
+    world_token(g, 0, FAKE_END);
+    world_finish(g, 0, CN_FINISH_STOP);
+    world_poll();
+    return g;
+}
+
+static void faults(cn_store_sim_faults f) { cn_store_sim_set_faults(world.store, &f); }
+
+static void pass_ns(uint64_t ns)
+{
+    world.now_ns += ns;
+    world_poll();
+}
+
+// The value of the first string member of this name in the reply of `exchange`.
+static const char *member(uint32_t exchange, const char *name, char out[128])
+{
+    char begin[64];
+    snprintf(begin, sizeof begin, "\"%s\":\"", name);
+    const char *at = strstr(world_body(exchange), begin);
+    assert_non_null(at);
+    at += strlen(begin);
+    snprintf(out, 128, "%.*s", (int)strcspn(at, "\""), at);
+    return out;
+}
+
+static void assert_status(uint32_t exchange, unsigned status, const char *part)
+{
+    if (world.exchanges[exchange].status != status || !strstr(world_body(exchange), part)) {
+        fail_msg("%u %s: should be %u with %s", world.exchanges[exchange].status,
+                 world_body(exchange), status, part);
+    }
+    assert_true(world.exchanges[exchange].ended);
+}
+
+// The prompt of the last generation, which is gone with its request.
+static int32_t prompt[WORLD_CONTEXT];
+static uint32_t prompt_count;
+
+// A turn that is made and kept; its id.
+static const char *make_turn(const char *members, const char *text, char id[128])
+{
+    create(0, members);
+    if (world.exchanges[0].status) fail_msg("%s", world_body(0));
+    const cn_generation *g = world.generations[world.generation_count - 1];
+    prompt_count = g->prompt_count;
+    memcpy(prompt, g->prompt, prompt_count * sizeof *prompt);
+    answer(text);
+    assert_status(0, 200, "\"status\":\"completed\"");
+    return member(0, "id", id);
+}
+
+static const char *make_conversation(char id[128])
+{
+    post(7, "/v1/conversations", "");
+    return member(7, "id", id);
+}
+
+// ---- durable
+
+static void nothing_ends_before_it_is_kept(void **state)
+{
+    (void)state;
+    create(0, "\"input\":\"hi\"");
+    create(1, "\"input\":\"hi\",\"stream\":true");
+    faults((cn_store_sim_faults){.delay_ns_min = 1000, .delay_ns_max = 1000});
+    for (uint32_t g = 0; g < 2; g++) {
+        world_start(g, 0, 0);
+        world_text(g, 0, "yo");
+        world_token(g, 0, FAKE_END);
+        world_finish(g, 0, CN_FINISH_STOP);
+    }
+    world_poll();
+    assert_int_equal(world.exchanges[0].status, 0);
+    assert_non_null(strstr(world_body(1), "response.output_item.done"));
+    assert_null(strstr(world_body(1), "response.completed"));
+    pass_ns(1000);
+    assert_status(0, 200, "\"status\":\"completed\"");
+    assert_status(1, 200, "event: response.completed");
+    assert_non_null(strstr(world.exchanges[0].extra, "Cairn-Durability: fsync\r\n"));
+}
+
+static void a_store_that_is_away_is_waited_for_and_no_longer(void **state)
+{
+    (void)state;
+    create(0, "\"input\":\"hi\"");
+    create(1, "\"input\":\"hi\",\"stream\":true");
+    faults((cn_store_sim_faults){.log_down = true});
+    for (uint32_t g = 0; g < 2; g++) {
+        world_start(g, 0, 0);
+        world_text(g, 0, "yo");
+        world_finish(g, 0, CN_FINISH_LENGTH);
+    }
+    world_poll();
+    pass_ns(STORE_NS_MAX - 1000);
+    assert_int_equal(world.exchanges[0].status, 0);
+    pass_ns(2000);
+    assert_status(0, 503, "\"code\":\"state_unavailable\"");
+    assert_non_null(strstr(world.exchanges[0].extra, "Retry-After: 1\r\n"));
+    assert_status(1, 200, "event: response.failed");
+    assert_non_null(strstr(world_body(1), "\"status\":\"failed\",\"error\":{\"code\":\"state_unav"));
+    // What comes now waits before the work, and goes on without a store.
+    create(2, "\"input\":\"hi\"");
+    create(3, "\"input\":\"hi\",\"store\":false");
+    assert_int_equal(world.generation_count, 3);
+    answer("yo");
+    assert_status(3, 200, "\"status\":\"completed\"");
+    pass_ns(STORE_NS_MAX + 1000);
+    assert_status(2, 503, "state_unavailable");
+    assert_int_equal(world.generation_count, 3);
+}
+
+static void a_full_store_says_so(void **state)
+{
+    (void)state;
+    create(0, "\"input\":\"hi\"");
+    faults((cn_store_sim_faults){.log_full = true});
+    answer("yo");
+    assert_status(0, 503, "\"code\":\"state_full\"");
+}
+
+static void is_done(cn_session_call *call) { *(bool *)call->user = true; }
+
+// Another appliance on the same store puts a turn into the conversation.
+static void other_appliance_goes_on(const char *conversation)
+{
+    const cn_session_options options = {
+        .store = cn_store_port_at(world.store, 1), .clock = cn_clock_simulated(&world.now_ns),
+        .random = cn_random_seeded(&world.seed), .record_bytes_max = 1 << 20, .chain_max = 100,
+        .call_max = 4};
+    cn_session *session;
+    cn_arena arena;
+    bool done = false;
+    cn_session_call call = {.kind = CN_SESSION_HISTORY, .arena = &arena, .done = is_done,
+                            .user = &done, .deadline_ns = world.now_ns + STORE_NS_MAX};
+    cn_arena_init(&arena, 1 << 20);
+    assert_int_equal(cn_session_open(&options, &session, NULL), CN_OK);
+    assert_true(cn_session_id_parse(conversation, "conv_", &call.id));
+    for (int i = 0; i < 2; i++, done = false) {
+        assert_int_equal(cn_session_start(session, &call), CN_OK);
+        while (!done) {
+            world.store->ops->poll(world.store, 0);
+            cn_session_poll(session);
+        }
+        assert_int_equal(call.err.code, CN_OK);
+        call.kind = CN_SESSION_COMMIT;
+        call.turn = (cn_turn){.id = cn_session_id_new(session, "resp_"),
+                              .parent = call.conversation.head};
+        call.id = call.turn.id;
+    }
+    cn_session_close(session);
+    cn_arena_close(&arena);
+}
+
+static void a_lost_race_is_told_and_leaves_no_lock(void **state)
+{
+    (void)state;
+    char conversation[128], members[256], id[128], path[256];
+    make_conversation(conversation);
+    snprintf(members, sizeof members, "\"input\":\"hi\",\"conversation\":\"%s\"", conversation);
+    create(0, members);
+    other_appliance_goes_on(conversation);
+    answer("yo");
+    assert_status(0, 400, "\"code\":\"conversation_locked\"");
+    strcat(members, ",\"stream\":true");
+    create(1, members);
+    other_appliance_goes_on(conversation);
+    answer("yo");
+    assert_status(1, 200, "\"status\":\"failed\",\"error\":{\"code\":\"conversation_locked\"");
+    snprintf(path, sizeof path, "/v1/responses/%s", member(1, "id", id));
+    world_send(2, "GET", path, "");
+    assert_status(2, 404, "not found");          // nothing of it is visible
+    create(0, members);
+    answer("yo");
+    assert_status(0, 200, "event: response.completed");
+}
+
+// ---- locks and clients that leave
+
+static void a_conversation_is_locked_while_a_turn_runs(void **state)
+{
+    (void)state;
+    char conversation[128], members[256], path[256];
+    make_conversation(conversation);
+    snprintf(members, sizeof members, "\"input\":\"hi\",\"conversation\":\"%s\"", conversation);
+    snprintf(path, sizeof path, "/v1/conversations/%s", conversation);
+    create(0, members);
+    create(1, members);
+    assert_status(1, 400, "\"code\":\"conversation_locked\"");
+    assert_non_null(strstr(world.exchanges[1].extra, "x-should-retry: true\r\n"));
+    world_send(2, "DELETE", path, "");
+    assert_status(2, 400, "conversation_locked");
+    world_send(2, "GET", path, "");
+    assert_status(2, 200, conversation);
+    answer("yo");
+    assert_status(0, 200, "completed");
+    create(1, members);
+    answer("yo");
+    assert_status(1, 200, "completed");
+}
+
+/* The client leaves in each phase; the lock must be gone, and the work within a step. */
+static void a_client_that_leaves_unlocks(void **state)
+{
+    (void)state;
+    char conversation[128], members[256];
+    make_conversation(conversation);
+    snprintf(members, sizeof members, "\"input\":\"hi\",\"conversation\":\"%s\"", conversation);
+    // While the history is loaded: nothing is generated any more.
+    faults((cn_store_sim_faults){.delay_ns_min = 1000, .delay_ns_max = 1000});
+    create(0, members);
+    world_gone(0);
+    pass_ns(2000);
+    assert_int_equal(world.generation_count, 0);
+    // While tokens come.
+    faults((cn_store_sim_faults){0});
+    create(0, members);
+    world_start(0, 0, 0);
+    world_text(0, 0, "y");
+    world_poll();
+    world_gone(0);
+    assert_true(world.cancelled[0]);
+    world_finish(0, 0, CN_FINISH_CANCELLED);
+    world_poll();
+    // While it is committed, which cannot be taken back: the lock stays until it is known.
+    create(0, members);
+    faults((cn_store_sim_faults){.delay_ns_min = 1000, .delay_ns_max = 1000});
+    answer("yo");
+    world_gone(0);
+    create(1, members);
+    assert_status(1, 400, "conversation_locked");
+    pass_ns(2000);
+    faults((cn_store_sim_faults){0});
+    create(1, members);
+    assert_int_equal(world.generation_count, 3);
+    answer("yo");
+    assert_status(1, 200, "completed");
+}
+
+// ---- the history
+
+static void what_was_sampled_is_not_tokenized_again(void **state)
+{
+    (void)state;
+    char first[128], second[128], members[256];
+    make_turn("\"input\":\"hi\"", "yo", first);
+    snprintf(members, sizeof members, "\"input\":\"and\",\"previous_response_id\":\"%s\"", first);
+    make_turn(members, "so", second);
+    static const int32_t two[] = {FAKE_BEGIN, FAKE_USER, 'h', 'i', FAKE_END, '-', FAKE_ASSISTANT, 'y',
+                                  'o', FAKE_END, '-', FAKE_USER, 'a', 'n', 'd', FAKE_END, '-',
+                                  FAKE_ASSISTANT};
+    const uint32_t count = sizeof two / sizeof two[0];
+    assert_int_equal(prompt_count, count);
+    assert_memory_equal(prompt, two, sizeof two);
+    // Of the third only its own text, and the control token before it, are encoded.
+    snprintf(members, sizeof members, "\"input\":\"x\",\"previous_response_id\":\"%s\"", second);
+    const uint64_t before = fake_encoded_bytes;
+    create(0, members);
+    assert_int_equal(fake_encoded_bytes - before, strlen("<|end|>-<|user|>x<|end|>-<|assistant|>"));
+    assert_int_equal(world.generations[2]->prompt_count, count + 3 + 1 + 3 + 2);
+    assert_memory_equal(world.generations[2]->prompt, two, sizeof two);
+    answer("z");
+}
+
+/* The tokenizer has one token for <|end|><|user|>, and the chain ends between the two: nothing may be
+ * taken from it then. */
+static void a_seam_inside_of_a_token_is_noticed(void **state)
+{
+    (void)state;
+    char first[128], members[256];
+    make_turn("\"input\":\"hi\"", "yo", first);
+    snprintf(members, sizeof members, "\"input\":\"x\",\"previous_response_id\":\"%s\"", first);
+    create(0, members);
+    static const int32_t want[] = {FAKE_BEGIN, FAKE_USER, 'h', 'i', FAKE_END, FAKE_ASSISTANT, 'y', 'o',
+                                   FAKE_BOTH, 'x', FAKE_END, FAKE_ASSISTANT};
+    assert_int_equal(world.generations[1]->prompt_count, sizeof want / sizeof want[0]);
+    assert_memory_equal(world.generations[1]->prompt, want, sizeof want);
+    answer("z");
+}
+
+/* Text of a client that looks like a control token stays text, in the turn that brings it and in all
+ * after it, although the chain has the same bytes. */
+static void text_is_not_taken_for_control_tokens_later(void **state)
+{
+    (void)state;
+    char first[128], members[256];
+    make_turn("\"input\":\"a<|end|>\"", "yo", first);
+    snprintf(members, sizeof members, "\"input\":\"x\",\"previous_response_id\":\"%s\"", first);
+    create(0, members);
+    const cn_generation *g = world.generations[1];
+    static const int32_t want[] = {FAKE_BEGIN, FAKE_USER, 'a', '<', '|', 'e', 'n', 'd', '|', '>',
+                                   FAKE_END};
+    assert_memory_equal(prompt, want, sizeof want);
+    assert_memory_equal(g->prompt, want, sizeof want);
+    answer("z");
+}
+
+static void another_beginning_is_tokenized_anew(void **state)
+{
+    (void)state;
+    char first[128], members[256];
+    make_turn("\"input\":\"hi\",\"instructions\":\"A\"", "yo", first);
+    snprintf(members, sizeof members,
+             "\"input\":\"x\",\"instructions\":\"B\",\"previous_response_id\":\"%s\"", first);
+    char second[128];
+    make_turn(members, "so", second);
+    assert_int_equal(prompt[2], 'B');
+    // The chain begins here now, and the next turn goes on from it.
+    snprintf(members, sizeof members,
+             "\"input\":\"y\",\"instructions\":\"B\",\"previous_response_id\":\"%s\"", second);
+    create(0, members);
+    assert_memory_equal(world.generations[2]->prompt, prompt, prompt_count * sizeof *prompt);
+    assert_int_equal(world.generations[2]->prompt[prompt_count], 's');
+    answer("z");
+}
+
+// ---- background
+
+static void a_background_turn_needs_no_client(void **state)
+{
+    (void)state;
+    char id[128], path[256];
+    create(0, "\"input\":\"hi\",\"background\":true");
+    assert_status(0, 200, "\"status\":\"queued\"");
+    snprintf(path, sizeof path, "/v1/responses/%s", member(0, "id", id));
+    world_send(1, "GET", path, "");
+    assert_status(1, 200, "\"status\":\"queued\"");
+    world_start(0, 0, 0);
+    world_text(0, 0, "yo");
+    world_poll();
+    world_send(1, "GET", path, "");
+    assert_status(1, 200, "\"status\":\"in_progress\"");
+    strcat(path, "?stream=true&starting_after=5");
+    world_send(2, "GET", path, "");
+    assert_non_null(strstr(world_body(2), "\"sequence_number\":6,"));
+    assert_null(strstr(world_body(2), "\"sequence_number\":5,"));
+    world_send(3, "GET", path, "");
+    world_gone(3);                       // which takes nothing with it
+    world_token(0, 0, FAKE_END);
+    world_finish(0, 0, CN_FINISH_STOP);
+    world_poll();
+    assert_status(2, 200, "event: response.completed");
+    path[strcspn(path, "?")] = '\0';
+    world_send(1, "GET", path, "");
+    assert_status(1, 200, "\"status\":\"completed\"");
+}
+
+static void a_background_turn_outlives_its_stream(void **state)
+{
+    (void)state;
+    char id[128], path[256];
+    create(0, "\"input\":\"hi\",\"background\":true,\"stream\":true");
+    assert_non_null(strstr(world_body(0), "event: response.queued"));
+    member(0, "id", id);
+    world_gone(0);
+    assert_false(world.cancelled[0]);
+    assert_int_equal(cn_api_request_count(world.api), 1);
+    answer("yo");
+    assert_int_equal(cn_api_request_count(world.api), 0);
+    snprintf(path, sizeof path, "/v1/responses/%s", id);
+    world_send(1, "GET", path, "");
+    assert_status(1, 200, "\"text\":\"yo\"");
+}
+
+static void cancelled_and_failed_turns_are_kept(void **state)
+{
+    (void)state;
+    char id[128], path[256];
+    create(0, "\"input\":\"hi\",\"background\":true");
+    snprintf(path, sizeof path, "/v1/responses/%s/cancel", member(0, "id", id));
+    world_start(0, 0, 0);
+    world_text(0, 0, "yo");
+    world_poll();
+    post(1, path, "");
+    assert_status(1, 200, "\"status\":\"cancelled\"");
+    assert_non_null(strstr(world_body(1), "\"text\":\"yo\""));
+    assert_true(world.cancelled[0]);
+    post(1, path, "");
+    assert_status(1, 200, "\"status\":\"cancelled\"");
+    world_finish(0, 0, CN_FINISH_CANCELLED);
+    world_poll();
+    create(0, "\"input\":\"hi\",\"background\":true");
+    snprintf(path, sizeof path, "/v1/responses/%s", member(0, "id", id));
+    world_start(1, 0, 0);
+    world_finish(1, 0, CN_FINISH_ERROR);
+    world_poll();
+    world_send(1, "GET", path, "");
+    assert_status(1, 200, "\"status\":\"failed\",\"error\":{\"code\":\"numeric_error\"");
+}
+
+static void a_background_turn_that_cannot_be_kept_is_told_as_failed(void **state)
+{
+    (void)state;
+    char id[128], path[256];
+    create(0, "\"input\":\"hi\",\"background\":true");
+    snprintf(path, sizeof path, "/v1/responses/%s?stream=true", member(0, "id", id));
+    world_send(1, "GET", path, "");
+    faults((cn_store_sim_faults){.log_down = true});
+    answer("yo");
+    pass_ns(STORE_NS_MAX + 1000);
+    assert_status(1, 200, "event: response.failed");
+    assert_int_equal(cn_api_request_count(world.api), 0);
+}
+
+static void background_turns_are_bounded(void **state)
+{
+    (void)state;
+    world.limits.background_turns = 2;
+    create(0, "\"input\":\"hi\",\"background\":true");
+    create(1, "\"input\":\"hi\",\"background\":true");
+    create(2, "\"input\":\"hi\",\"background\":true");
+    assert_status(2, 503, "limit background_turns");
+    for (uint32_t g = 0; g < 2; g++) {
+        world_start(g, 0, 0);
+        world_finish(g, 0, CN_FINISH_LENGTH);
+    }
+    world_poll();
+    create(2, "\"input\":\"hi\",\"background\":true");
+    assert_status(2, 200, "queued");
+    answer("yo");
+}
+
+static void an_abort_keeps_what_ran_in_the_background(void **state)
+{
+    (void)state;
+    char id[128], path[256];
+    create(0, "\"input\":\"hi\",\"background\":true");
+    snprintf(path, sizeof path, "/v1/responses/%s", member(0, "id", id));
+    create(1, "\"input\":\"hi\"");
+    world_start(0, 0, 0);
+    world_text(0, 0, "yo");
+    world_poll();
+    cn_api_drain(world.api);
+    cn_api_abort(world.api);
+    world_poll();
+    assert_status(1, 503, "server_draining");
+    for (uint32_t g = 0; g < 2; g++) {
+        assert_true(world.cancelled[g]);
+        world_finish(g, 0, CN_FINISH_CANCELLED);
+    }
+    world_poll();
+    assert_int_equal(cn_api_request_count(world.api), 0);
+    world_close_api();
+    world_open_api(NULL, 0);
+    world_send(1, "GET", path, "");
+    assert_status(1, 200, "\"status\":\"failed\",\"error\":{\"code\":\"server_draining\"");
+    assert_non_null(strstr(world_body(1), "\"text\":\"yo\""));
+}
+
+// ---- another appliance
+
+static void a_stream_is_told_again_after_a_restart(void **state)
+{
+    (void)state;
+    char id[128], path[256];
+    cn_buf live;
+    create(0, "\"input\":\"hi\",\"stream\":true,\"include\":[\"message.output_text.logprobs\"],"
+              "\"top_logprobs\":2");
+    answer("y\xC3\xA9s \"quoted\"");
+    cn_buf_init(&live, 1 << 20);
+    cn_buf_add(&live, world_body(0), world.exchanges[0].body.len + 1);
+    snprintf(path, sizeof path, "/v1/responses/%s?stream=true", member(0, "id", id));
+    world_close_api();
+    world_open_api(NULL, 0);
+    world_send(1, "GET", path, "");
+    assert_string_equal(world_body(1), live.data);
+    strcat(path, "&starting_after=4");
+    world_send(1, "GET", path, "");
+    assert_string_equal(world_body(1), strstr(live.data, "event: response.output_text.delta\ndata: {"
+                                              "\"type\":\"response.output_text.delta\","
+                                              "\"sequence_number\":5,"));
+    cn_buf_close(&live);
+}
+
+/* Rings that refuse now and then must not change a byte of what is told. */
+static void full_rings_change_nothing(void **state)
+{
+    (void)state;
+    char id[128], path[256];
+    test_rng rng = test_rng_open("responses");
+    cn_buf live;
+    cn_buf_init(&live, 1 << 22);
+    create(0, "\"input\":\"hi\",\"stream\":true,\"max_output_tokens\":150");
+    world.refuse = &rng;
+    answer("a rather long answer that is told in many events, one for each of its tokens, to readers");
+    cn_buf_add(&live, world_body(0), world.exchanges[0].body.len + 1);
+    snprintf(path, sizeof path, "/v1/responses/%s?stream=true", member(0, "id", id));
+    for (int i = 0; i < 20; i++) {
+        world_send(1, "GET", path, "");
+        assert_true(world.exchanges[1].ended);
+        assert_string_equal(world_body(1), live.data);
+    }
+    world.refuse = NULL;
+    cn_buf_close(&live);
+}
+
+// ---- keys
+
+static void keyed(uint32_t exchange, const char *members, const char *key)
+{
+    static cn_http_header header = {"idempotency-key", NULL};
+    char body[1024];
+    header.value = key;
+    snprintf(body, sizeof body, "{%s}", members);
+    world_send_with(exchange, "POST", "/v1/responses", body, &header, 1);
+}
+
+static void a_key_makes_one_turn(void **state)
+{
+    (void)state;
+    char first[128], again[128];
+    keyed(0, "\"input\":\"hi\"", "k");
+    keyed(1, "\"input\":\"hi\"", "k");
+    assert_status(1, 409, "is being answered");
+    answer("yo");
+    member(0, "id", first);
+    keyed(1, "\"input\":\"hi\"", "k");
+    assert_int_equal(world.generation_count, 1);
+    assert_string_equal(member(1, "id", again), first);
+    assert_string_equal(world_body(1), world_body(0));
+    keyed(1, "\"input\":\"ho\"", "k");
+    assert_status(1, 409, "\"code\":\"idempotency_key_reused\"");
+    keyed(1, "\"input\":\"hi\"", "");
+    assert_status(1, 400, "Idempotency-Key: 0 characters");
+    keyed(1, "\"input\":\"hi\",\"store\":false", "k");       // nothing is kept, so nothing is found
+    answer("yo");
+    assert_status(1, 200, "completed");
+}
+
+// A client whose answer got lost sends again with its key, and finds the turn.
+static void a_key_finds_what_a_dropped_client_left(void **state)
+{
+    (void)state;
+    keyed(0, "\"input\":\"hi\"", "k");
+    faults((cn_store_sim_faults){.delay_ns_min = 1000, .delay_ns_max = 1000});
+    answer("yo");
+    world_gone(0);
+    pass_ns(2000);
+    faults((cn_store_sim_faults){0});
+    keyed(1, "\"input\":\"hi\"", "k");
+    assert_status(1, 200, "\"text\":\"yo\"");
+    assert_int_equal(world.generation_count, 1);
+}
+
+// ---- without a store
+
+static void a_server_without_store_answers_what_needs_none(void **state)
+{
+    (void)state;
+    cn_session *session = world.session;
+    cn_store *store = world.store;
+    world.session = NULL;
+    world.store = NULL;
+    world_close_api();
+    world_open_api(NULL, 0);
+    create(0, "\"input\":\"hi\"");
+    assert_status(0, 503, "send \\\"store\\\": false");
+    create(0, "\"input\":\"hi\",\"store\":false");
+    answer("yo");
+    assert_status(0, 200, "\"text\":\"yo\"");
+    post(0, "/v1/conversations", "");
+    assert_status(0, 503, "state_unavailable");
+    world_send(0, "GET", "/v1/responses/resp_0123456789abcdef0123456789abcdef0123456789abcdef", "");
+    assert_status(0, 503, "state_unavailable");
+    world.session = session;
+    world.store = store;
+}
+
+/* Everything at once, with a store that loses, fails and conflicts and clients that leave: no answer,
+ * lock or generation may be left over. The world's close checks that. */
+static void nothing_is_left_over_whatever_happens(void **state)
+{
+    (void)state;
+    test_rng rng = test_rng_open("responses_faults");
+    char conversation[128], members[256];
+    make_conversation(conversation);
+    snprintf(members, sizeof members, "\"input\":\"hi\",\"conversation\":\"%s\"", conversation);
+    for (int step = 0; step < 3000; step++) {
+        const uint32_t exchange = test_rng_below(&rng, 6);
+        const world_exchange *x = &world.exchanges[exchange];
+        faults((cn_store_sim_faults){.delay_ns_max = 100000, .lose_percent = 5, .fail_percent = 5,
+                                     .conflict_percent = 5});
+        for (uint32_t g = 0; g < world.generation_count; g++) {
+            world_start(g, 0, 0);
+            if (test_rng_below(&rng, 2)) world_text(g, 0, "yo");
+            world_finish(g, 0, world.cancelled[g] ? CN_FINISH_CANCELLED : CN_FINISH_LENGTH);
+        }
+        world_poll();
+        memset(world.cancelled, 0, sizeof world.cancelled);
+        world.generation_count = 0;
+        const bool idle = x->generation == 0 || x->ended;
+        if (!idle && test_rng_below(&rng, 2)) world_gone(exchange);
+        else if (idle) {
+            static const char *const kinds[] = {"\"input\":\"hi\"", "\"input\":\"hi\",\"stream\":true",
+                                                "\"input\":\"hi\",\"background\":true", NULL};
+            const char *kind = kinds[test_rng_below(&rng, 4)];
+            create(exchange, kind ? kind : members);
+        }
+        pass_ns(test_rng_below(&rng, 300000));
+        if (step % 100 == 0) pass_ns(STORE_NS_MAX);
+    }
+    faults((cn_store_sim_faults){0});
+    for (int i = 0; i < 4; i++) {
+        for (uint32_t g = 0; g < world.generation_count; g++) {
+            world_finish(g, 0, CN_FINISH_CANCELLED);
+        }
+        world.generation_count = 0;
+        pass_ns(STORE_NS_MAX + 1000);
+    }
+    assert_int_equal(cn_api_request_count(world.api), 0);
+}
+
+#define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, open_world, close_world)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        IN_WORLD(nothing_ends_before_it_is_kept),
+        IN_WORLD(a_store_that_is_away_is_waited_for_and_no_longer),
+        IN_WORLD(a_full_store_says_so),
+        IN_WORLD(a_lost_race_is_told_and_leaves_no_lock),
+        IN_WORLD(a_conversation_is_locked_while_a_turn_runs),
+        IN_WORLD(a_client_that_leaves_unlocks),
+        IN_WORLD(what_was_sampled_is_not_tokenized_again),
+        cmocka_unit_test_setup_teardown(a_seam_inside_of_a_token_is_noticed,
+                                        open_world_without_seam, close_world),
+        IN_WORLD(text_is_not_taken_for_control_tokens_later),
+        IN_WORLD(another_beginning_is_tokenized_anew),
+        IN_WORLD(a_background_turn_needs_no_client),
+        IN_WORLD(a_background_turn_outlives_its_stream),
+        IN_WORLD(cancelled_and_failed_turns_are_kept),
+        IN_WORLD(a_background_turn_that_cannot_be_kept_is_told_as_failed),
+        IN_WORLD(background_turns_are_bounded),
+        IN_WORLD(an_abort_keeps_what_ran_in_the_background),
+        IN_WORLD(a_stream_is_told_again_after_a_restart),
+        IN_WORLD(full_rings_change_nothing),
+        IN_WORLD(a_key_makes_one_turn),
+        IN_WORLD(a_key_finds_what_a_dropped_client_left),
+        IN_WORLD(a_server_without_store_answers_what_needs_none),
+        IN_WORLD(nothing_is_left_over_whatever_happens),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
