@@ -163,9 +163,15 @@ static bool fits(const cn_engine *e, const cn_sequence *s, uint32_t page_count)
     return cn_page_pool_available(e->pool) >= pages - page_count + e->running.count;
 }
 
+// Pages that the sequence could use: those of others, and those that were brought back for it.
+static uint32_t usable_pages(const cn_engine *e, const cn_sequence *s)
+{
+    return cn_page_pool_available(e->pool) + (s->restore ? cn_tiers_restore_count(s->restore) : 0);
+}
+
 static verdict block(cn_engine *e, cn_sequence *s)
 {
-    s->pages_wanted = cn_page_pool_available(e->pool) + 1;
+    s->pages_wanted = usable_pages(e, s) + 1;
     return BLOCKED;
 }
 
@@ -173,7 +179,7 @@ static verdict block(cn_engine *e, cn_sequence *s)
 static verdict admit(cn_engine *e, cn_sequence *s)
 {
     if (still_awaits(s) || cn_restore_pending(s)) return DEFERRED;
-    if (cn_page_pool_available(e->pool) < s->pages_wanted) return BLOCKED;
+    if (usable_pages(e, s) < s->pages_wanted) return BLOCKED;
     if (s->restore && cn_tiers_restore_yielded(s->restore)) {
         cn_restore_drop(e, s);
         s->asked = false;

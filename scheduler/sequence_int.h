@@ -44,7 +44,7 @@ struct cn_sequence {
     uint32_t submitted_count;    // positions given to the device
     uint32_t done_count;         // positions of finished steps
     uint32_t reported_count;     // prompt tokens whose logprob was reported, the first counted in
-    uint32_t pages_wanted;       // WAITING: do not try again before so many are available
+    uint32_t pages_wanted;       // WAITING: do not try again before so many are usable
     uint64_t token_ns;           // when the last token came
     uint32_t pages_from[CN_TIER_COUNT];      // of the last restore
     bool asked;                  // its pages were looked for since it waits

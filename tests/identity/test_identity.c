@@ -1,15 +1,18 @@
 /* Bit-identity (docs/DESIGN.md, idea 3): the tokens and logprobs of an answer are the same bits alone
  * and in random company, on one thread and on two, however its prompt was cut into steps, with and
- * without cached pages, with its place lost and found again. On every path that the machine has. */
+ * without cached pages, with its place lost and found again, with pages that come back from host memory
+ * or from a store that an earlier engine filled, and that is slow, loses and forgets. On every path that
+ * the machine has. */
 #include "tests/unit/cmocka_all.h"
 
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
 #include "scheduler/engine.h"
+#include "state/store_sim.h"
 #include "tests/identity/random_model.h"
 
-enum { PROMPT_MAX = 330, ANSWER_MAX = 70, ASKS = 10, CHOICES = 2, TOP = 6 };
+enum { PROMPT_MAX = 330, ANSWER_MAX = 70, ASKS = 10, CHOICES = 2, TOP = 6, DELAY_NS_MAX = 2000000 };
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { CASES = 10 };             // there a case takes ten times as long
 #else
@@ -42,13 +45,21 @@ typedef struct world {
     cn_wake wake;
     cn_engine *engine;
     cn_engine_port *port;
+    cn_store *store;             // NULL: none; of the caller
 } world;
 
+// Where pages may be beside the device.
+typedef struct elsewhere {
+    cn_store *store;             // NULL: none
+    uint64_t host_bytes;
+} elsewhere;
+
 static void open_world(world *w, const random_model *model, const char *path, uint32_t threads,
-                       uint32_t pages, uint32_t slots, uint32_t step_tokens)
+                       uint32_t pages, uint32_t slots, uint32_t step_tokens, elsewhere other)
 {
     cn_err err = {0};
     memset(w, 0, sizeof *w);
+    w->store = other.store;
     cn_metrics_init(&w->metrics);
     assert_int_equal(cn_wake_open(&w->wake, &err), CN_OK);
     const cn_backend_options options = {.thread_count = threads, .path = path, .wake = &w->wake};
@@ -59,6 +70,8 @@ static void open_world(world *w, const random_model *model, const char *path, ui
         .context_tokens_max = PROMPT_MAX + ANSWER_MAX, .vocab_count = model->spec.vocab_count,
         .queue_max = 64, .choices_max = CHOICES, .port_count = 1, .index_seed = 1,
         .clock = cn_clock_system(), .metrics = &w->metrics, .wake = &w->wake,
+        .host_bytes = other.host_bytes, .tenant_percent = 50,
+        .store = other.store ? cn_store_port_at(other.store, 0) : NULL,
     };
     if (cn_engine_open(&engine, &w->engine, &err) != CN_OK) fail_msg("%s", err.text);
     w->port = cn_engine_port_at(w->engine, 0);
@@ -99,8 +112,10 @@ static void hear(const cn_event *event)
 static void turn(world *w)
 {
     cn_wake_prepare(&w->wake);
-    if (cn_engine_poll(w->engine)) cn_wake_cancel(&w->wake);
-    else cn_wake_wait(&w->wake, 1000000000u);
+    bool worked = cn_engine_poll(w->engine);
+    if (w->store) worked |= w->store->ops->poll(w->store, 0);
+    if (worked) cn_wake_cancel(&w->wake);
+    else cn_wake_wait(&w->wake, w->store ? 100000u : 1000000000u);   // the store has no thread here
     for (const cn_event *event; (event = cn_engine_port_next(w->port));) {
         hear(event);
         cn_engine_port_done(w->port);
@@ -129,6 +144,10 @@ static void random_sampling(ask *a, test_rng *rng, uint32_t vocab)
         s->bias_count = 2;
     }
 }
+
+static struct {
+    uint64_t preemptions, device, host, store, cut_short;
+} sum;                           // of all paths so far; tokens by the tier that had them
 
 // Prompts with common beginnings, so that pages are shared; long ones cross a split of attention.
 static void random_ask(ask *a, test_rng *rng, uint32_t vocab)
@@ -177,7 +196,7 @@ static void assert_same(const ask *a, const ask *b)
 static void run_alone(ask *asks, const random_model *model, const char *path)
 {
     world w;
-    open_world(&w, model, path, 1, 128, 4, PROMPT_MAX + 64);
+    open_world(&w, model, path, 1, 128, 4, PROMPT_MAX + 64, (elsewhere){0});
     for (int i = 0; i < ASKS; i++) {
         forget(&asks[i]);
         asks[i].generation.salt[0] = (uint8_t)(i + 1);
@@ -187,15 +206,36 @@ static void run_alone(ask *asks, const random_model *model, const char *path)
     close_world(&w);
 }
 
+// Until everything is saved, and every answer is in that may still be under way.
+static void let_store_finish(world *w)
+{
+    const cn_clock clock = cn_clock_system();
+    cn_store_sim_set_faults(w->store, &(cn_store_sim_faults){0});
+    while (cn_metrics_get(&w->metrics.write_behind_pages) > 0) turn(w);
+    const uint64_t end_ns = cn_clock_now_ns(&clock) + DELAY_NS_MAX + 1000000;
+    while (cn_clock_now_ns(&clock) < end_ns) turn(w);
+}
+
+static void add_counts(const world *w)
+{
+    const cn_metrics *m = &w->metrics;
+    sum.preemptions += cn_metrics_get(&m->preemptions);
+    sum.device += cn_metrics_get(&m->cached_tokens);
+    sum.host += cn_metrics_get(&m->cached_host_tokens);
+    sum.store += cn_metrics_get(&m->cached_store_tokens);
+    sum.cut_short += cn_metrics_get(&m->restores_short) + cn_metrics_get(&m->restores_late);
+}
+
 // All together, in random order and at random times, with little of everything.
-static uint64_t run_together(ask *asks, const random_model *model, const char *path, test_rng *rng)
+static void run_together(ask *asks, const random_model *model, const char *path, test_rng *rng,
+                         elsewhere other)
 {
     world w;
     int next = 0, order[ASKS], left = ASKS;
     const uint32_t slots = 2 + test_rng_below(rng, 7);
     const uint32_t pages = (PROMPT_MAX + ANSWER_MAX + 15) / 16 + test_rng_below(rng, 4);
     open_world(&w, model, path, 1 + test_rng_below(rng, 3), pages, slots,
-               slots + 16 + test_rng_below(rng, 100));
+               slots + 16 + test_rng_below(rng, 100), other);
     for (int i = 0; i < ASKS; i++) order[i] = i;
     for (int i = ASKS - 1; i > 0; i--) {
         const int j = (int)test_rng_below(rng, (uint32_t)i + 1), swap = order[i];
@@ -213,14 +253,49 @@ static uint64_t run_together(ask *asks, const random_model *model, const char *p
         left = ASKS - next;
         for (int i = 0; i < next; i++) left += !asks[order[i]].last;
     }
-    const uint64_t preemptions = cn_metrics_get(&w.metrics.preemptions);
     assert_true(cn_engine_idle(w.engine));
     cn_engine_check(w.engine);
+    if (w.store) let_store_finish(&w);
+    add_counts(&w);
     close_world(&w);
-    return preemptions;
 }
 
-static uint64_t preemptions;     // of all paths so far
+/* One engine after another, each with little on the device, over host memory or a store that outlives
+ * them: the first computes, and what it left is found by the next. */
+static void run_restored(ask *alone, ask *asks, const random_model *model, const char *path, test_rng *rng,
+                         uint64_t page_bytes)
+{
+    const bool stored = test_rng_below(rng, 2);
+    elsewhere other = {.host_bytes = page_bytes * (16 + test_rng_below(rng, 150))};
+    if (stored) {
+        const cn_store_sim_options options = {.port_count = 1, .op_max = 64, .page_bytes = page_bytes,
+                                              .seed = test_rng_u64(rng), .clock = cn_clock_system()};
+        assert_int_equal(cn_store_sim_open(&options, &other.store, NULL), CN_OK);
+    }
+    for (int life = 0; life < 2; life++) {
+        if (stored && life == 1 && test_rng_below(rng, 2)) {
+            cn_store_sim_evict(other.store, test_rng_below(rng, 30));
+            cn_store_sim_set_faults(other.store, &(cn_store_sim_faults){
+                .delay_ns_max = DELAY_NS_MAX, .absent_percent = test_rng_below(rng, 10),
+                .fail_percent = test_rng_below(rng, 4) == 0});
+        }
+        run_together(asks, model, path, rng, other);
+        for (int j = 0; j < ASKS; j++) assert_same(&alone[j], &asks[j]);
+    }
+    if (stored) other.store->ops->close(other.store);
+}
+
+static uint64_t page_bytes_of(const random_model *model, const char *path)
+{
+    cn_kv_info info;
+    cn_backend *backend;
+    const cn_backend_options options = {.thread_count = 1, .path = path};
+    assert_int_equal(cn_cpu_ops.open(&options, &backend, NULL), CN_OK);
+    assert_int_equal(cn_cpu_ops.model_load(backend, &model->spec, NULL, NULL, NULL), CN_OK);
+    cn_cpu_ops.kv_info(backend, &info);
+    cn_cpu_ops.close(backend);
+    return info.page_bytes;
+}
 
 static void compare_on(const char *path)
 {
@@ -243,8 +318,9 @@ static void compare_on(const char *path)
             together[j].generation.output = together[j].output;
         }
         run_alone(alone, &model, path);
-        preemptions += run_together(together, &model, path, &rng);
+        run_together(together, &model, path, &rng, (elsewhere){0});
         for (int j = 0; j < ASKS; j++) assert_same(&alone[j], &together[j]);
+        run_restored(alone, together, &model, path, &rng, page_bytes_of(&model, path));
         random_model_close(&model);
     }
 }
@@ -255,10 +331,11 @@ static void on_avx2(void **state) { (void)state; compare_on("avx2"); }
 static void on_portable(void **state) { (void)state; compare_on("portable"); }
 
 // Otherwise the tests before do not test what they say.
-static void preemption_was_forced(void **state)
+static void it_was_not_easy(void **state)
 {
     (void)state;
-    assert_true(preemptions > 0);
+    assert_true(sum.preemptions > 0 && sum.device > 0 && sum.host > 0 && sum.store > 0);
+    assert_true(sum.cut_short > 0);
 }
 
 int main(void)
@@ -268,7 +345,7 @@ int main(void)
         cmocka_unit_test(on_avx512),
         cmocka_unit_test(on_avx2),
         cmocka_unit_test(on_portable),
-        cmocka_unit_test(preemption_was_forced),
+        cmocka_unit_test(it_was_not_easy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -246,7 +246,8 @@ static void run_random(fixture *f, test_rng *rng, int answers, totals *sum)
 {
     static ask asks[GENERATIONS];
     const uint32_t slots = 1 + test_rng_below(rng, FAKE_SLOTS);
-    const uint32_t pages = (PROMPT_MAX + ANSWER_MAX + 15) / 16 + test_rng_below(rng, 30);
+    const uint32_t spare = test_rng_below(rng, test_rng_below(rng, 2) ? 30 : 3);
+    const uint32_t pages = (PROMPT_MAX + ANSWER_MAX + 15) / 16 + spare;
     open_engine(f, pages, slots, slots + 16 + test_rng_below(rng, FAKE_STEP - FAKE_SLOTS - 16));
     memset(asks, 0, sizeof asks);
     int done = 0;
