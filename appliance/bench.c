@@ -10,6 +10,7 @@
 #include "appliance/bench_int.h"
 #include "appliance/cli.h"
 #include "appliance/nearest.h"
+#include "bench/compare.h"
 #include "bench/report.h"
 #include "bench/sink.h"
 
@@ -60,6 +61,12 @@ static cn_code write_results(const cn_report_run *run, cn_err *err)
     if (code == CN_OK && s->log[0]) {
         cn_report_write_log(run, &other);
         code = cn_bench_write_file(s->log, &other, err);
+    }
+    if (code == CN_OK && s->html[0]) {
+        const cn_report_file file = {s->label[0] ? s->label : s->html, json.data, json.len};
+        cn_buf_clear(&other);
+        code = cn_report_write_html(&file, 1, &other, err);
+        if (code == CN_OK) code = cn_bench_write_file(s->html, &other, err);
     }
     cn_buf_clear(&other);
     cn_report_write_text(run, &other);
@@ -135,6 +142,59 @@ static int run_sink(cn_settings *settings)
     return cn_bench_fail(&err, code == CN_E_INVALID ? CN_EXIT_USAGE : CN_EXIT_FAILED);
 }
 
+// Reads the files of the command line; the caller closes `texts`, however many were read.
+static cn_code read_files(const cn_settings *settings, cn_buf texts[8], cn_report_file files[8],
+                          cn_err *err)
+{
+    cn_code code = CN_OK;
+    for (uint32_t i = 0; i < 8; i++) cn_buf_init(&texts[i], CN_BENCH_FILE_BYTES_MAX);
+    for (uint32_t i = 0; i < settings->file_count && code == CN_OK; i++) {
+        code = cn_bench_read_file(settings->files[i], &texts[i], err);
+        files[i] = (cn_report_file){settings->files[i], texts[i].data ? texts[i].data : "", texts[i].len};
+    }
+    return code;
+}
+
+static void close_files(cn_buf texts[8])
+{
+    for (uint32_t i = 0; i < 8; i++) cn_buf_close(&texts[i]);
+}
+
+static int run_report(cn_settings *settings)
+{
+    cn_err err;
+    cn_buf texts[8], page;
+    cn_report_file files[8];
+    cn_buf_init(&page, CN_BENCH_FILE_BYTES_MAX);
+    cn_code code = read_files(settings, texts, files, &err);
+    if (code == CN_OK) code = cn_report_write_html(files, settings->file_count, &page, &err);
+    if (code == CN_OK && settings->out[0]) code = cn_bench_write_file(settings->out, &page, &err);
+    else if (code == CN_OK) print(&page);
+    close_files(texts);
+    cn_buf_close(&page);
+    return code == CN_OK ? CN_EXIT_OK : cn_bench_fail(&err, CN_EXIT_FAILED);
+}
+
+static int run_compare(cn_settings *settings)
+{
+    cn_err err;
+    cn_buf texts[8], text;
+    cn_report_file files[8];
+    cn_compare_result result;
+    cn_buf_init(&text, CN_BENCH_FILE_BYTES_MAX);
+    cn_code code = read_files(settings, texts, files, &err);
+    if (code == CN_OK) code = cn_compare_runs(&files[0], &files[1], &result, &err);
+    if (code == CN_OK) {
+        if (settings->json) cn_compare_write_json(&result, &text);
+        else cn_compare_write_text(&result, settings->files[0], settings->files[1], &text);
+        print(&text);
+    }
+    close_files(texts);
+    cn_buf_close(&text);
+    if (code != CN_OK) return cn_bench_fail(&err, CN_EXIT_FAILED);
+    return result.verdict == CN_COMPARE_NONE ? CN_BENCH_EXIT_INVALID : CN_EXIT_OK;
+}
+
 static const struct command {
     const char *name;
     unsigned flags;
@@ -145,6 +205,8 @@ static const struct command {
     {"run", CN_SETTINGS_RUN, run_run, 0, 0, "", "load a server and say how it answered"},
     {"replay", CN_SETTINGS_REPLAY, run_replay, 0, 0, "", "ask what a recorded trace asked, when it asked"},
     {"sink", CN_SETTINGS_SINK, run_sink, 0, 0, "", "be a server without a model, to calibrate the generator"},
+    {"report", CN_SETTINGS_REPORT, run_report, 1, 8, " FILE.json ...", "a page of HTML for runs whose JSON was kept"},
+    {"compare", CN_SETTINGS_COMPARE, run_compare, 2, 2, " A.json B.json", "whether B was better than A, and how sure that is"},
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };

@@ -1,5 +1,5 @@
 /* bench/report.h: a finished run as text for a terminal, as the JSON that plotting scripts of
- * `vllm bench serve` read and as one line of JSON per request.
+ * `vllm bench serve` read, as one line of JSON per request, and as a page of HTML.
  * The keys of vLLM stand at the top with its units and types; all that is ours is under "cairn".
  * Where vLLM counts from sending, the top-level figures count from the due time, and
  * "cairn.from_sent" has the same figures as vLLM would count them.
@@ -33,3 +33,14 @@ void cn_report_write_log(const cn_report_run *run, cn_buf *out);
 
 /* For a terminal: the verdict first, then figures from due beside figures from sent. */
 void cn_report_write_text(const cn_report_run *run, cn_buf *out);
+
+/* A file that cn_report_write_json wrote. */
+typedef struct cn_report_file {
+    const char *name;            // what to call it
+    const char *json;
+    size_t json_len;
+} cn_report_file;
+
+/* One self-contained page for several runs: charts are inline SVG, nothing is loaded, nothing needs a
+ * script. Errors: CN_E_SYNTAX, CN_E_FORMAT (not from `cairn bench`). */
+cn_code cn_report_write_html(const cn_report_file *files, uint32_t count, cn_buf *out, cn_err *err);

@@ -73,6 +73,7 @@ enum { CN_SETTINGS_RUN = 1, CN_SETTINGS_CAPACITY = 2, CN_SETTINGS_REPLAY = 4, CN
     T(label, "", CN_SETTINGS_LOAD, "a name for the run, kept in the JSON")                         \
     T(out, "", CN_SETTINGS_LOAD | CN_SETTINGS_REPORT, "file for the result: JSON of a run, HTML of a report") \
     T(log, "", CN_SETTINGS_ONCE, "file for one line of JSON per request")                          \
+    T(html, "", CN_SETTINGS_ONCE, "file for the report")                                           \
     S(detailed, false, CN_SETTINGS_ONCE, "the JSON also has lengths, times and texts of all requests") \
     S(realtime, true, CN_SETTINGS_LOAD, "take real-time priority for the run, where the system grants it") \
     T(listen, "127.0.0.1:8001", CN_SETTINGS_SINK, "address and port; port 0: any, printed")        \
