@@ -188,6 +188,7 @@ static cn_code open_session(serve *s, cn_err *err)
         .record_bytes_max = (uint32_t)limits->turn_record_bytes,
         .chain_max = (uint32_t)limits->history_turns,
         .call_max = (uint32_t)(limits->connections + limits->background_turns),
+        .cache_bytes = s->settings->state_cache_bytes,
     };
     if (!options.store) return CN_OK;
     cn_store_port_attach(options.store, &s->front.wake);
@@ -501,8 +502,8 @@ static int drain(serve *s)
                          cn_log_number("requests", cn_api_request_count(s->api)));
             cn_api_abort(s->api);
         }
-        // What is left after the answers are cut are connections that do not read.
-        if (waited_ns > limit_ns + 1000000000u) break;
+        // What is left after the answers are cut and kept are connections that do not read.
+        if (waited_ns > limit_ns + s->settings->limits.store_ms * 1000000u + 1000000000u) break;
     }
     cn_log_event(&s->log, CN_LOG_INFO, "drained",
                  cn_log_number("ms", (int64_t)(cn_clock_now_ns(&s->clock) - start_ns) / 1000000));

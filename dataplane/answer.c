@@ -160,6 +160,9 @@ cn_code cn_answer_submit(cn_answer *answer, const cn_answer_input *inputs, uint3
                          const uint8_t salt[CN_KEY_BYTES], cn_err *err)
 {
     cn_engine_port *port = answer->api->options.port;
+    if (answer->api->aborted) {
+        return cn_err_set(err, CN_E_DRAINING, "the server is shutting down");
+    }
     cn_code code = prepare(answer, inputs, count, salt, err);
     if (code != CN_OK) return code;
     code = cn_engine_port_admit(port, answer->choice_count, err);

@@ -364,9 +364,11 @@ static bool take_events(cn_api *api)
     return any;
 }
 
+// What still waits for its history is refused when it wants to begin (cn_answer_submit).
 static void end_all(cn_api *api)
 {
     cn_err err;
+    api->aborted = true;
     cn_err_set(&err, CN_E_DRAINING, "the server is shutting down and ended this answer");
     for (cn_answer *a = api->oldest; a; a = a->newer) {
         if (a->engine_count) cn_answer_fail(a, &err);

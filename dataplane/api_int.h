@@ -35,6 +35,7 @@ struct cn_api {
     size_t token_bytes_max;      // of the longest token: no prompt has fewer tokens than its share
     cn_buf piece, text;          // of the token at hand
     cn_map *live;                // dataplane/live.h
+    bool aborted;                // the drain's time is up: nothing begins any more
     uint32_t background_count;   // turns that go on without a client
     char vocabulary_tag[CN_HISTORY_TAG_BYTES];
 

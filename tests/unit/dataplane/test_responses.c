@@ -481,18 +481,27 @@ static void background_turns_are_bounded(void **state)
 static void an_abort_keeps_what_ran_in_the_background(void **state)
 {
     (void)state;
-    char id[128], path[256];
+    char id[128], path[256], first[128], members[256];
+    make_turn("\"input\":\"hi\"", "yo", first);
     create(0, "\"input\":\"hi\",\"background\":true");
     snprintf(path, sizeof path, "/v1/responses/%s", member(0, "id", id));
     create(1, "\"input\":\"hi\"");
-    world_start(0, 0, 0);
-    world_text(0, 0, "yo");
+    world_start(1, 0, 0);
+    world_text(1, 0, "yo");
     world_poll();
+    // A third is still loading its history.
+    snprintf(members, sizeof members, "\"input\":\"x\",\"previous_response_id\":\"%s\"", first);
+    faults((cn_store_sim_faults){.delay_ns_min = 1000, .delay_ns_max = 1000});
+    create(2, members);
     cn_api_drain(world.api);
     cn_api_abort(world.api);
     world_poll();
     assert_status(1, 503, "server_draining");
-    for (uint32_t g = 0; g < 2; g++) {
+    pass_ns(2000);
+    assert_status(2, 503, "server_draining");
+    assert_int_equal(world.generation_count, 3);
+    faults((cn_store_sim_faults){0});
+    for (uint32_t g = 1; g < 3; g++) {
         assert_true(world.cancelled[g]);
         world_finish(g, 0, CN_FINISH_CANCELLED);
     }
