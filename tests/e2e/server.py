@@ -18,6 +18,13 @@ class Server:
     def __init__(self, process: subprocess.Popen, url: str) -> None:
         self.process = process
         self.url = url
+        self.killed = False
+
+    def kill(self) -> None:
+        """kill -9, as the test means it."""
+        self.killed = True
+        self.process.kill()
+        self.process.wait()
 
     def get(self, path: str) -> str:
         with urllib.request.urlopen(self.url + path, timeout=30) as answer:
@@ -44,13 +51,14 @@ def serve(*flags: str, model: Path = DEMO) -> Iterator[Server]:
     line = process.stdout.readline()
     found = re.match(r"listening on (\S+)", line)
     assert found, f"the server did not start (exit code {process.wait()})"
+    server = Server(process, f"http://{found.group(1)}")
     try:
-        yield Server(process, f"http://{found.group(1)}")
-        assert process.poll() is None, f"the server ended with {process.returncode}"
+        yield server
+        assert server.killed or process.poll() is None, f"the server ended with {process.returncode}"
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         code = process.wait(60)
         process.stdout.close()
         state.cleanup()
-    assert code == 0, f"the server ended with {code}"
+    assert code == (-signal.SIGKILL if server.killed else 0), f"the server ended with {code}"
