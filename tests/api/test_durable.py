@@ -365,8 +365,9 @@ def test_an_expired_parent(pair, redis: Redis) -> None:
     first = say(client, "Hi", max_output_tokens=2)
     second = say(client, "Hi", previous_response_id=first.id, max_output_tokens=2)
     redis.send("DEL", redis.key_of(first.id))
+    other = connect(pair[1])                         # which has not seen these turns
     with pytest.raises(openai.BadRequestError) as error:
-        say(client, "Hi", previous_response_id=second.id)
+        say(other, "Hi", previous_response_id=second.id)
     assert error.value.code == "previous_response_not_found"
     assert client.responses.retrieve(second.id).id == second.id
 
