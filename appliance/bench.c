@@ -203,6 +203,8 @@ static const struct command {
     const char *arguments, *what;
 } commands[] = {
     {"run", CN_SETTINGS_RUN, run_run, 0, 0, "", "load a server and say how it answered"},
+    {"capacity", CN_SETTINGS_CAPACITY, cn_bench_run_capacity, 0, 0, "",
+     "find the highest load at which a service level holds"},
     {"replay", CN_SETTINGS_REPLAY, run_replay, 0, 0, "", "ask what a recorded trace asked, when it asked"},
     {"sink", CN_SETTINGS_SINK, run_sink, 0, 0, "", "be a server without a model, to calibrate the generator"},
     {"report", CN_SETTINGS_REPORT, run_report, 1, 8, " FILE.json ...", "a page of HTML for runs whose JSON was kept"},

@@ -39,3 +39,6 @@ cn_code cn_bench_write_file(const char *path, const cn_buf *text, cn_err *err);
 /* One line on the terminal that is written over; nothing if stderr is none. */
 bool cn_bench_show_progress(void *self, const cn_drive_progress *progress, const cn_tally *tally);
 void cn_bench_clear_progress(void);
+
+/* `cairn bench capacity`; the exit code. */
+int cn_bench_run_capacity(cn_settings *settings);

@@ -25,7 +25,7 @@ static const char head[] =
     ".verdict{font-size:1.15rem;border-left:.4rem solid var(--c);padding:.4rem .8rem}\n"
     ".verdict.invalid{border-color:var(--bad)}\n"
     "table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}\n"
-    "caption{text-align:left;font-weight:600;padding:.3rem 0}\n"
+    "caption{text-align:left;font-weight:600;padding:.3rem 0;white-space:nowrap}\n"
     "th,td{padding:.25rem .8rem .25rem 0;border-bottom:1px solid var(--rule);text-align:right}\n"
     "th:first-child{text-align:left}thead th{color:var(--soft)}\n"
     ".scroll{overflow-x:auto}figure{margin:1.5rem 0}figcaption{color:var(--soft)}\n"

@@ -28,8 +28,8 @@ enum { CN_SETTINGS_RUN = 1, CN_SETTINGS_CAPACITY = 2, CN_SETTINGS_REPLAY = 4, CN
     T(history, "resend", CN_SETTINGS_LOAD, "how turn 2 knows turn 1: resend all, previous (response id) or conversation") \
     S(stream, true, CN_SETTINGS_LOAD, "read answers as streams")                                   \
     N(seed, 1, 0, 9e15, CN_SETTINGS_LOAD, "all draws come from it: same seed, same requests")      \
-    T(dataset, "", CN_SETTINGS_LOAD, "file to replay or to take requests from")                    \
-    T(format, "", CN_SETTINGS_LOAD, "of the dataset: sharegpt, mooncake, azure or burstgpt")       \
+    T(dataset, "", CN_SETTINGS_ONCE, "file to replay or to take requests from")                    \
+    T(format, "", CN_SETTINGS_ONCE, "of the dataset: sharegpt, mooncake, azure or burstgpt")       \
     T(preset, "", CN_SETTINGS_MADE, "lengths, turns and burstiness like a published trace: azure-conv, azure-code, weka or chat") \
     T(arrivals, "poisson", CN_SETTINGS_MADE, "poisson, gamma, constant, onoff, ramp or ramp-exponential") \
     N(rate, 1, 0, 1e7, CN_SETTINGS_RUN, "sessions per second; inf: all at once")                   \
