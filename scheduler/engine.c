@@ -379,6 +379,38 @@ static bool collect(cn_engine *e)
     return true;
 }
 
+// ---- what is where
+
+void cn_engine_check(const cn_engine *e)
+{
+    uint32_t held = 0;
+    cn_page_counts counts;
+    cn_page_pool_check(e->pool);
+    cn_page_pool_counts(e->pool, &counts);
+    for (const cn_sequence *s = e->running.oldest; s; s = s->newer) {
+        CN_ASSERT(s->state == CN_SEQUENCE_RUNNING && s->sealed_count <= s->page_count);
+        CN_ASSERT(s->done_count <= s->submitted_count);
+        CN_ASSERT(s->submitted_count <= s->page_count * CN_PAGE_TOKENS);
+        held += s->page_count;
+    }
+    if (e->tiers) {
+        cn_tiers_check(e->tiers);
+        held += cn_tiers_held(e->tiers);
+    }
+    CN_ASSERT(held == counts.refs);
+    CN_ASSERT(e->free_slot_count + e->running.count == e->options.slot_count);
+}
+
+#ifdef CN_SLOW_ASSERTS
+// After every step where that is cheap, more rarely in a large pool: it walks all pages.
+static bool check_now_and_then(const cn_engine *e)
+{
+    const uint64_t every = 1 + e->options.page_count / 512;
+    if (cn_metrics_get(&e->options.metrics->steps) % every == 0) cn_engine_check(e);
+    return true;
+}
+#endif
+
 // ---- a round
 
 static bool reports_fit(cn_engine *e)
@@ -410,7 +442,7 @@ bool cn_engine_poll(cn_engine *e)
         while (take_order(e, &e->ports[i])) worked = true;
     }
     while (reports_fit(e) && collect(e)) {
-        CN_ASSERT_SLOW((cn_engine_check(e), true));
+        CN_ASSERT_SLOW(check_now_and_then(e));
         worked = true;
     }
     if (e->tiers) {
@@ -439,26 +471,6 @@ uint32_t cn_engine_unsaved_pages(const cn_engine *e)
 bool cn_engine_idle(const cn_engine *e)
 {
     return e->running.count + e->waiting.count + e->forking.count == 0;
-}
-
-void cn_engine_check(const cn_engine *e)
-{
-    uint32_t held = 0;
-    cn_page_counts counts;
-    cn_page_pool_check(e->pool);
-    cn_page_pool_counts(e->pool, &counts);
-    for (const cn_sequence *s = e->running.oldest; s; s = s->newer) {
-        CN_ASSERT(s->state == CN_SEQUENCE_RUNNING && s->sealed_count <= s->page_count);
-        CN_ASSERT(s->done_count <= s->submitted_count);
-        CN_ASSERT(s->submitted_count <= s->page_count * CN_PAGE_TOKENS);
-        held += s->page_count;
-    }
-    if (e->tiers) {
-        cn_tiers_check(e->tiers);
-        held += cn_tiers_held(e->tiers);
-    }
-    CN_ASSERT(held == counts.refs);
-    CN_ASSERT(e->free_slot_count + e->running.count == e->options.slot_count);
 }
 
 // ---- the other side of a port

@@ -25,6 +25,7 @@ typedef struct page {
     cn_page_key key;             // of shared and idle pages
     uint32_t older, newer;       // neighbours in the free or idle list
     uint32_t refs;
+    uint32_t locks;              // of shared and idle pages
     place place;
 } page;
 
@@ -38,6 +39,7 @@ struct cn_page_pool {
     uint32_t page_count;
     list lists[PLACE_COUNT];     // of FREE and IDLE
     uint32_t counts[PLACE_COUNT];
+    uint32_t locked_idle;        // idle pages that are locked
     uint64_t refs, evictions;
 };
 
@@ -65,6 +67,7 @@ static void move(cn_page_pool *pool, uint32_t at, place to)
     if (p->place == FREE || p->place == IDLE) list_remove(pool, &pool->lists[p->place], at);
     pool->counts[p->place]--;
     pool->counts[to]++;
+    if (p->locks > 0) pool->locked_idle += (uint32_t)(to == IDLE) - (uint32_t)(p->place == IDLE);
     p->place = to;
     if (to == FREE || to == IDLE) list_push(pool, &pool->lists[to], at);
 }
@@ -101,6 +104,7 @@ cn_code cn_page_pool_take(cn_page_pool *pool, cn_page_id *out)
     if (at == NONE) {
         // A page that nobody remembers goes before one that a later turn may still find.
         at = pool->lists[IDLE].oldest;
+        while (at != NONE && pool->pages[at].locks > 0) at = pool->pages[at].newer;
         if (at == NONE) return CN_E_PAGES;
         cn_map_del(pool->by_key, pool->pages[at].key.bytes, CN_KEY_BYTES);
         pool->evictions++;
@@ -111,6 +115,24 @@ cn_code cn_page_pool_take(cn_page_pool *pool, cn_page_id *out)
     move(pool, at, FILLING);
     out->v = at;
     return CN_OK;
+}
+
+bool cn_page_pool_lock(cn_page_pool *pool, const cn_page_key *key, cn_page_id *out)
+{
+    uint64_t at;
+    if (!cn_map_find(pool->by_key, key->bytes, CN_KEY_BYTES, &at)) return false;
+    page *p = &pool->pages[at];
+    if (p->locks++ == 0 && p->place == IDLE) pool->locked_idle++;
+    out->v = (uint32_t)at;
+    return true;
+}
+
+void cn_page_pool_unlock(cn_page_pool *pool, cn_page_id id)
+{
+    CN_ASSERT(id.v < pool->page_count);
+    page *p = &pool->pages[id.v];
+    CN_ASSERT(p->locks > 0);
+    if (--p->locks == 0 && p->place == IDLE) pool->locked_idle--;
 }
 
 bool cn_page_pool_find(cn_page_pool *pool, const cn_page_key *key, cn_page_id *out)
@@ -151,7 +173,7 @@ void cn_page_pool_put(cn_page_pool *pool, cn_page_id id)
 
 uint32_t cn_page_pool_available(const cn_page_pool *pool)
 {
-    return pool->counts[FREE] + pool->counts[IDLE];
+    return pool->counts[FREE] + pool->counts[IDLE] - pool->locked_idle;
 }
 
 void cn_page_pool_counts(const cn_page_pool *pool, cn_page_counts *out)
@@ -164,17 +186,20 @@ void cn_page_pool_check(const cn_page_pool *pool)
 {
     uint32_t counts[PLACE_COUNT] = {0};
     uint64_t refs = 0;
+    uint32_t locked_idle = 0;
     for (uint32_t at = 0; at < pool->page_count; at++) {
         const page *p = &pool->pages[at];
         uint64_t found = NONE;
         counts[p->place]++;
         refs += p->refs;
+        locked_idle += p->locks > 0 && p->place == IDLE;
+        CN_ASSERT(p->locks == 0 || p->place == SHARED || p->place == IDLE);
         CN_ASSERT((p->refs > 0) == (p->place == FILLING || p->place == SHARED));
         const bool indexed = cn_map_find(pool->by_key, p->key.bytes, CN_KEY_BYTES, &found) &&
                              found == at;
         CN_ASSERT(indexed == (p->place == SHARED || p->place == IDLE));
     }
     for (int i = 0; i < PLACE_COUNT; i++) CN_ASSERT(counts[i] == pool->counts[i]);
-    CN_ASSERT(refs == pool->refs);
+    CN_ASSERT(refs == pool->refs && locked_idle == pool->locked_idle);
     CN_ASSERT(cn_map_count(pool->by_key) == counts[SHARED] + counts[IDLE]);
 }

@@ -28,7 +28,8 @@ cn_code cn_page_pool_open(uint32_t page_count, uint64_t seed, cn_page_pool **out
 void cn_page_pool_close(cn_page_pool *pool);
 
 /* Takes a page to fill; the caller holds its one reference. If none is free, the page that has been
- * idle longest loses its key. O(1). Errors: CN_E_PAGES (all are held; nothing changed). */
+ * idle longest and is not locked loses its key. O(1), beside the locked ones that it passes over.
+ * Errors: CN_E_PAGES (all are held or locked; nothing changed). */
 cn_code cn_page_pool_take(cn_page_pool *pool, cn_page_id *out);
 
 /* Names a full page. If another page has this key already, *page becomes that one and the caller's
@@ -38,10 +39,15 @@ void cn_page_pool_seal(cn_page_pool *pool, cn_page_id *page, const cn_page_key *
 /* The sealed page with this key, with a reference for the caller; false if there is none. O(1). */
 bool cn_page_pool_find(cn_page_pool *pool, const cn_page_key *key, cn_page_id *out);
 
+/* The sealed page with this key is read from now until `unlock`: it is handed out to nobody, and keeps
+ * its turn among the idle ones, since being copied is no use. False if there is none. O(1). */
+bool cn_page_pool_lock(cn_page_pool *pool, const cn_page_key *key, cn_page_id *out);
+void cn_page_pool_unlock(cn_page_pool *pool, cn_page_id page);
+
 /* Gives a reference back. A filling page becomes free, a sealed one idle after its last. O(1). */
 void cn_page_pool_put(cn_page_pool *pool, cn_page_id page);
 
-/* Pages that take could hand out now: free and idle. */
+/* Pages that take could hand out now: free and idle ones. */
 uint32_t cn_page_pool_available(const cn_page_pool *pool);
 
 void cn_page_pool_counts(const cn_page_pool *pool, cn_page_counts *out);

@@ -30,7 +30,7 @@ enum {
     // Of one batch: what decoding waits for. 16 MiB take some 3 ms.
     READ_BYTES_MAX = 16 << 20,
     WRITE_BYTES_MAX = 64 << 20,
-    GET_NS = 250000000, PUT_NS = 2000000000,     // until an answer, beside the bytes' time
+    GET_NS = 500000000, PUT_NS = 2000000000,     // until an answer, beside the bytes' time
     NS_PER_BYTE = 4,                             // a store at 0.25 GB/s is not yet late
     DOWN_NS_MIN = 100000000
 };
@@ -173,13 +173,13 @@ static void add_written(cn_tiers *t, uint32_t page_max)
         cn_page_id id;
         cn_host_frame frame;
         const bool known = cn_host_cache_has(t->host, &page->key);
-        if (known || !cn_page_pool_find(t->options.pool, &page->key, &id)) {
+        if (known || !cn_page_pool_lock(t->options.pool, &page->key, &id)) {
             count_lost(t, !known);
             pop_queue(t);
             continue;
         }
         if (!cn_tiers_take_frame(t, page, &frame)) {
-            cn_page_pool_put(t->options.pool, id);
+            cn_page_pool_unlock(t->options.pool, id);
             return;
         }
         t->io[t->move_count] = (cn_page_io){CN_PAGE_READ, id, cn_host_cache_bytes(t->host, frame)};
@@ -213,7 +213,7 @@ static bool start_copies(cn_tiers *t, bool is_stepping)
 static void written(cn_tiers *t, const cn_tiers_move *move)
 {
     cn_host_cache_fill(t->host, move->frame);
-    cn_page_pool_put(t->options.pool, move->page);
+    cn_page_pool_unlock(t->options.pool, move->page);
     if (t->options.store) push_unsaved(t, move->frame);
     else cn_host_cache_put(t->host, move->frame);
 }

@@ -16,9 +16,10 @@
 
 enum {
     FIRST_GETS = 2,
-    WAIT_NS_MIN = 50000000,      // computing may be faster than this, but not by much that is felt
-    WAIT_NS_MAX = 2000000000
+    WAIT_NS_MIN = 50000000       // computing may be faster than this, but not by much that is felt
 };
+// A store that hangs is noticed at the first operation; this is for one that trickles.
+static const uint64_t WAIT_NS_MAX = 30000000000;
 
 // ---- memory
 
@@ -142,7 +143,6 @@ uint32_t cn_tiers_held(const cn_tiers *t)
         const cn_restore *r = t->active[i];
         held += r->moving_end - r->held + (r->yielded ? 0 : r->held);
     }
-    for (uint32_t i = 0; i < t->move_count; i++) held += t->moves[i].restore == NULL;
     return held;
 }
 
@@ -163,7 +163,7 @@ static bool is_worth(const cn_tiers *t, cn_tier_choice *choice, const cn_tier_ra
 static uint64_t wait_ns(const cn_tiers *t, uint32_t page_count)
 {
     const double ns = compute_ns(t, page_count);
-    if (ns == 0 || ns > WAIT_NS_MAX) return WAIT_NS_MAX;
+    if (ns == 0 || ns > (double)WAIT_NS_MAX) return WAIT_NS_MAX;
     return ns < WAIT_NS_MIN ? WAIT_NS_MIN : (uint64_t)ns;
 }
 

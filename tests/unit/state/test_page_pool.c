@@ -29,19 +29,32 @@ static void agrees_with_model(void **state)
     test_rng rng = test_rng_open("page_pool");
     cn_page_pool *pool = open_pool();
     uint32_t refs[PAGES] = {0}, content[PAGES] = {0};    // content 0: not sealed
+    bool locked[PAGES] = {0};
     for (int step = 0; step < 100000; step++) {
-        const uint32_t what = test_rng_below(&rng, 4), n = 1 + test_rng_below(&rng, 9);
+        const uint32_t what = test_rng_below(&rng, 6), n = 1 + test_rng_below(&rng, 9);
         cn_page_id page = {test_rng_below(&rng, PAGES)};
         const cn_page_key key = key_of(n);
-        uint32_t held = 0, twin = PAGES;
+        uint32_t held = 0, twin = PAGES;     // held or locked
         for (uint32_t i = 0; i < PAGES; i++) {
-            held += refs[i] > 0;
+            held += refs[i] > 0 || locked[i];
             if (content[i] == n) twin = i;
         }
-        if (what == 0) {
+        assert_int_equal(cn_page_pool_available(pool), PAGES - held);
+        if (what == 4) {
+            const bool found = cn_page_pool_lock(pool, &key, &page);
+            assert_int_equal(found, twin < PAGES);
+            if (!found) continue;
+            assert_int_equal(page.v, twin);
+            if (locked[page.v]) cn_page_pool_unlock(pool, page);     // once is enough for the model
+            locked[page.v] = true;
+        } else if (what == 5 && locked[page.v]) {
+            cn_page_pool_unlock(pool, page);
+            locked[page.v] = false;
+        } else if (what == 0) {
             const cn_code want = held < PAGES ? CN_OK : CN_E_PAGES;
             assert_int_equal(cn_page_pool_take(pool, &page), want);
             if (want != CN_OK) continue;
+            assert_false(locked[page.v]);
             assert_int_equal(refs[page.v], 0);
             refs[page.v] = 1;
             content[page.v] = 0;
@@ -82,6 +95,9 @@ static void evicts_what_was_idle_longest(void **state)
     const cn_page_key used = key_of(3);
     assert_true(cn_page_pool_find(pool, &used, &page));      // was the oldest, now is the newest
     cn_page_pool_put(pool, page);
+    const cn_page_key copied = key_of(1);
+    assert_true(cn_page_pool_lock(pool, &copied, &page));    // is the oldest, and stays it
+    cn_page_pool_unlock(pool, page);
     for (uint32_t i = 1; i <= PAGES; i++) {
         assert_int_equal(cn_page_pool_take(pool, &page), CN_OK);
         assert_int_equal(page.v, pages[order[i % PAGES]].v);

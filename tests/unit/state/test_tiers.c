@@ -355,7 +355,7 @@ static void the_lag_is_bounded(void **state)
     assert_int_equal(cn_metrics_get(&f.metrics.write_behind_lost), 2);
     cn_page_id page;
     for (uint32_t i = 0; i < PAGES - 1; i++) assert_int_equal(cn_page_pool_take(f.pool, &page), CN_OK);
-    assert_int_equal(cn_page_pool_take(f.pool, &page), CN_E_PAGES);
+    assert_int_equal(cn_page_pool_take(f.pool, &page), CN_E_PAGES);      // that one
     f.backend.io_stuck = false;
     settle(&f);
     assert_int_equal(cn_metrics_get(&f.metrics.host_written_bytes), PAGE_BYTES);
