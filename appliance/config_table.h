@@ -53,6 +53,7 @@
     X("state.log_bytes",    state_log_bytes,      0,      0, 1099511627776, "memory of the private server of turns; 0: a 64th of the memory") \
     X("state.page_bytes",   state_page_bytes,     0,      0, 1099511627776, "memory of the private server of pages; 0: an eighth of the memory") \
     X("state.life_days",    state_life_days,     30,      0,          36500, "days that turns and conversations are kept after their last use; 0: for ever") \
+    X("state.cache_bytes",  state_cache_bytes, 67108864,  0, 1099511627776, "memory for turns that were read lately, for the next history; 0: none") \
     X("dpdk.vlan",          dpdk_vlan,            0,      0,           4094, "VLAN that the port is in; 0: untagged") \
     X("dpdk.mtu",           dpdk_mtu,          1500,    576,           9600, "bytes of a packet; above 1500 every switch on the way must agree") \
     X("dpdk.memory_mb",     dpdk_memory_mb,       0,      0,          65536, "memory for frames in MiB; 0: what the port needs") \

@@ -10,8 +10,9 @@
 #include "base/assert.h"
 
 /* How it works. A turn's record names the 32 turns above it, so a chain of n turns is read in about
- * n/32 rounds, each of which the store carries out as one pipeline. Nothing is kept between calls:
- * what a conversation is, is in the store, and two appliances agree because they change a head by
+ * n/32 rounds, each of which the store carries out as one pipeline. Between calls, only records of
+ * turns are kept, a bounded number of bytes of them (state/turn_cache.h), since they do not change.
+ * What a conversation is, is in the store, and two appliances agree because they change a head by
  * compare-and-set on the whole record, in which a revision counts up, so that no value comes back.
  *
  * Life. Records are forgotten `life_ms` after their last use. A use renews a chain at most once a
@@ -43,6 +44,15 @@ static cn_session_work *list_take(cn_session_list *list)
     return work;
 }
 
+void cn_session_key(const cn_session_work *work, const cn_session_id *id,
+                    char out[CN_STORE_KEY_BYTES_MAX])
+{
+    const char *what = id->text[0] == 'r' ? "turn" : "conv";
+    const int len =
+        snprintf(out, CN_STORE_KEY_BYTES_MAX, "cairn:%s:%s:%s", what, work->tenant, id->text);
+    CN_ASSERT(len > 0 && len < CN_STORE_KEY_BYTES_MAX);
+}
+
 cn_store_op *cn_session_op(cn_session *session, cn_session_work *work, cn_store_kind kind,
                            const cn_session_id *id)
 {
@@ -57,10 +67,7 @@ cn_store_op *cn_session_op(cn_session *session, cn_session_work *work, cn_store_
     op->reply.bytes_max =
         kind == CN_STORE_SCAN ? SCAN_BYTES_MAX : session->options.record_bytes_max;
     if (kind != CN_STORE_GET) op->life_ms = session->options.life_ms;
-    const char *what = id->text[0] == 'r' ? "turn" : "conv";
-    const int len =
-        snprintf(op->key, sizeof op->key, "cairn:%s:%s:%s", what, work->tenant, id->text);
-    CN_ASSERT(len > 0 && (size_t)len < sizeof op->key);
+    cn_session_key(work, id, op->key);
     return op;
 }
 
@@ -317,6 +324,13 @@ cn_code cn_session_open(const cn_session_options *options, cn_session **out, cn_
     cn_session *session = calloc(1, sizeof *session);
     if (!session) return cn_err_set(err, CN_E_MEMORY, "sessions: no memory");
     session->options = *options;
+    if (options->cache_bytes > 0) {
+        const uint64_t seed = cn_random_u64(&options->random);
+        if (cn_turn_cache_open(options->cache_bytes, seed, &session->cache) != CN_OK) {
+            free(session);
+            return cn_err_set(err, CN_E_MEMORY, "sessions: no memory");
+        }
+    }
     list_init(&session->unsent);
     list_init(&session->finished);
     *out = session;
@@ -327,6 +341,7 @@ void cn_session_close(cn_session *session)
 {
     if (!session) return;
     for (cn_session_work *work = session->works; work; work = work->older) free_buffers(work);
+    cn_turn_cache_close(session->cache);
     free(session);
 }
 

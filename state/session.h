@@ -10,7 +10,8 @@
  *
  * Threads: one, the api thread (or a command's main thread).
  * Memory:  decoded turns and conversations live in the arena given to the call; the calls in flight
- *          are bounded by call_max. An idle conversation costs nothing. */
+ *          are bounded by call_max, records that are kept for a next history by cache_bytes. An
+ *          idle conversation costs nothing else. */
 #pragma once
 
 #include <stdbool.h>
@@ -145,6 +146,7 @@ typedef struct cn_session_options {
     uint32_t record_bytes_max;
     uint32_t chain_max;                  // turns of one history, and of one tree
     uint32_t call_max;                   // in flight
+    uint64_t cache_bytes;                // of records of turns, for the next history; 0: none
 } cn_session_options;
 
 cn_code cn_session_open(const cn_session_options *options, cn_session **out, cn_err *err);

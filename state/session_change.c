@@ -39,9 +39,9 @@ static void turn_deleted(cn_session *session, cn_session_work *work)
 {
     cn_store_op found = work->ops[0];
     if (found.code != CN_E_CONFLICT) {
-        if (cn_session_must(session, work, &found, &work->call->id)) {
-            cn_session_finish(session, work);
-        }
+        if (!cn_session_must(session, work, &found, &work->call->id)) return;
+        if (session->cache) cn_turn_cache_drop(session->cache, found.key);
+        cn_session_finish(session, work);
         return;
     }
     found.code = found.reply.len ? CN_OK : CN_E_NOT_FOUND;

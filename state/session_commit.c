@@ -44,6 +44,12 @@ static void placed(cn_session *session, cn_session_work *work, const cn_conversa
 {
     const commit *c = work->own;
     work->call->turn = c->turn;
+    if (c->is_ours && session->cache) {
+        char key[CN_STORE_KEY_BYTES_MAX];
+        cn_session_key(work, &c->turn.id, key);
+        cn_turn_cache_put(session->cache, key, work->turn_record.data,
+                          (uint32_t)work->turn_record.len);
+    }
     if (conversation) work->call->conversation = *conversation;
     cn_session_finish(session, work);
 }

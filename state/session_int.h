@@ -16,6 +16,7 @@
 #include "base/buf.h"
 #include "state/record.h"
 #include "state/session.h"
+#include "state/turn_cache.h"
 
 typedef struct cn_session_work cn_session_work;
 typedef void (*cn_session_step)(cn_session *session, cn_session_work *work);
@@ -50,8 +51,12 @@ struct cn_session {
     cn_session_list unsent;              // with operations that the store's ring had no room for
     cn_session_list finished;            // whose `done` is due
     cn_session_kept kept[CN_SESSION_KEPT_SLOTS];
+    cn_turn_cache *cache;                // NULL: none
 };
 
+/* The key of a turn or a conversation; of none (""): what all keys of conversations begin with. */
+void cn_session_key(const cn_session_work *work, const cn_session_id *id,
+                    char out[CN_STORE_KEY_BYTES_MAX]);
 /* Adds an operation on a turn's or conversation's key to the next round. */
 cn_store_op *cn_session_op(cn_session *session, cn_session_work *work, cn_store_kind kind,
                            const cn_session_id *id);

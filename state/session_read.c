@@ -49,9 +49,10 @@ void cn_session_read_conversation(cn_session *session, cn_session_work *work)
 typedef struct history {
     cn_session_id tip; // the turn that it ends with
     cn_turn *chain;
-    uint32_t missing; // turns at the beginning that are not read yet
-    uint32_t asked;   // turns of this round
-    bool renews;      // reading renews life
+    uint32_t missing;                         // turns at the beginning that are not read yet
+    uint32_t asked[CN_SESSION_ANCESTORS_MAX]; // by this round's operations: places in the chain
+    uint32_t asked_count;
+    bool renews; // reading renews life
 } history;
 
 static void history_read(cn_session *session, cn_session_work *work);
@@ -64,84 +65,153 @@ static cn_store_op *add_get(cn_session *session, cn_session_work *work, const cn
     return op;
 }
 
-// Asks for the turns above the uppermost one that is there; `is_first`: the tip is all there is.
+// The nth turn above the uppermost one that is there.
+static cn_session_id ancestor(const history *h, uint32_t n)
+{
+    cn_session_id id;
+    const uint8_t *raw = h->chain[h->missing].ancestors + (size_t)n * CN_SESSION_ID_RAW_BYTES;
+    cn_record_id_text(raw, &id);
+    return id;
+}
+
+// Whether the turns that were read are where the chain says they are. False: the call is finished.
+static bool are_linked(cn_session *session, cn_session_work *work, uint32_t count)
+{
+    const history *h = work->own;
+    for (uint32_t index = h->missing; index > h->missing - count; index--) {
+        const cn_turn *turn = &h->chain[index - 1], *child = &h->chain[index];
+        if (turn->depth == index && strcmp(turn->id.text, child->parent.text) == 0) continue;
+        cn_session_fail(session, work, CN_E_CORRUPT,
+                        "%s: its record says that %u turns end there, in a chain where %u do",
+                        turn->id.text, turn->depth, index);
+        return false;
+    }
+    return true;
+}
+
+// Takes a turn from the cache; false if it is not there.
+static bool take_cached(cn_session *session, cn_session_work *work, const cn_session_id *id,
+                        cn_turn *out)
+{
+    char key[CN_STORE_KEY_BYTES_MAX];
+    uint32_t len;
+    cn_session_key(work, id, key);
+    const void *record = session->cache ? cn_turn_cache_find(session->cache, key, &len) : NULL;
+    return record && cn_record_read_turn(record, len, id, work->call->arena, out, NULL) == CN_OK;
+}
+
+/* Keeps a turn that was read, if its record is final: what no head has reached yet may still lose its
+ * race, and its id may then be another turn's. */
+static void put_cached(cn_session *session, const cn_session_work *work, const cn_store_op *op,
+                       const cn_turn *turn)
+{
+    const bool is_final = work->call->id.text[0] == 'c' || !turn->conversation.text[0];
+    if (!session->cache || !is_final) return;
+    cn_turn_cache_put(session->cache, op->key, op->reply.data, (uint32_t)op->reply.len);
+}
+
+static void history_done(cn_session *session, cn_session_work *work)
+{
+    const history *h = work->own;
+    if (h->renews) {
+        cn_session_kept_put(session, &h->tip);
+        h->chain[work->call->chain_count - 1].kept_s = cn_session_now_s(session);
+    }
+    cn_session_finish(session, work);
+}
+
+// Takes or asks for the turns above the uppermost one that is there; `is_first`: the tip is all there
+// is.
 static void history_ask(cn_session *session, cn_session_work *work, bool is_first)
 {
     history *h = work->own;
-    const cn_turn *top = &h->chain[h->missing];
-    h->asked = top->ancestor_count;
-    if (h->asked == 0 && !(is_first && h->renews)) {
-        if (h->renews) {
-            cn_session_kept_put(session, &h->tip);
-            h->chain[work->call->chain_count - 1].kept_s = cn_session_now_s(session);
+    for (;;) {
+        const uint32_t above = h->chain[h->missing].ancestor_count;
+        h->asked_count = 0;
+        for (uint32_t i = 0; i < above; i++) {
+            const cn_session_id id = ancestor(h, i);
+            const uint32_t index = h->missing - 1 - i;
+            if (!h->renews && take_cached(session, work, &id, &h->chain[index])) continue;
+            add_get(session, work, &id, h->renews);
+            h->asked[h->asked_count++] = index;
         }
-        cn_session_finish(session, work);
-        return;
+        if (is_first && h->renews) add_get(session, work, &h->tip, true);
+        if (h->asked_count > 0 || (is_first && h->renews)) break;
+        if (above == 0) {
+            history_done(session, work);
+            return;
+        }
+        if (!are_linked(session, work, above)) return;
+        h->missing -= above;
     }
-    for (uint32_t i = 0; i < h->asked; i++) {
-        cn_session_id id;
-        cn_record_id_text(top->ancestors + i * CN_SESSION_ID_RAW_BYTES, &id);
-        add_get(session, work, &id, h->renews);
-    }
-    if (is_first && h->renews) add_get(session, work, &h->tip, true);
     cn_session_round(session, work, history_read);
 }
 
 static void history_read(cn_session *session, cn_session_work *work)
 {
     history *h = work->own;
-    for (uint32_t i = 0; i < h->asked; i++, h->missing--) {
-        const uint32_t index = h->missing - 1;
-        cn_turn *turn = &h->chain[index];
-        const cn_session_id id = h->chain[index + 1].parent;
+    const uint32_t above = h->chain[h->missing].ancestor_count;
+    for (uint32_t i = 0; i < h->asked_count; i++) {
+        const cn_session_id id = ancestor(h, h->missing - 1 - h->asked[i]);
+        cn_turn *turn = &h->chain[h->asked[i]];
         if (!cn_session_must_turn(session, work, &work->ops[i], &id, turn)) return;
-        if (turn->depth == index + 1) continue;
-        cn_session_fail(session, work, CN_E_CORRUPT,
-                        "%s: its record says that %u turns end there, in a chain where %u do",
-                        id.text, turn->depth, index + 1);
+        put_cached(session, work, &work->ops[i], turn);
+    }
+    if (work->op_count > h->asked_count &&
+        !cn_session_must(session, work, &work->ops[h->asked_count], &h->tip)) {
         return;
     }
-    if (work->op_count > h->asked &&
-        !cn_session_must(session, work, &work->ops[h->asked], &h->tip)) {
-        return;
-    }
+    if (!are_linked(session, work, above)) return;
+    h->missing -= above;
     history_ask(session, work, false);
+}
+
+static void tip_known(cn_session *session, cn_session_work *work, cn_turn *tip)
+{
+    history *h = work->own;
+    cn_session_call *call = work->call;
+    if (tip->depth > session->options.chain_max) {
+        cn_session_fail(session, work, CN_E_LIMIT, "%s: a history of %u turns; at most %u are read",
+                        h->tip.text, tip->depth, session->options.chain_max);
+        return;
+    }
+    h->chain = cn_session_take(session, work, tip->depth, sizeof *h->chain);
+    if (!h->chain) return;
+    h->missing = tip->depth - 1;
+    tip->kept_s = cn_session_kept_get(session, &tip->id, tip->kept_s);
+    h->renews = cn_session_kept_due(session, tip->kept_s);
+    h->chain[h->missing] = *tip;
+    call->chain = h->chain;
+    call->chain_count = tip->depth;
+    history_ask(session, work, true);
 }
 
 static void tip_read(cn_session *session, cn_session_work *work)
 {
     history *h = work->own;
-    cn_session_call *call = work->call;
     cn_turn tip;
     if (!cn_session_must_turn(session, work, &work->ops[0], &h->tip, &tip)) return;
-    if (tip.deleted && call->id.text[0] != 'c') {
+    if (tip.deleted && work->call->id.text[0] != 'c') {
         cn_session_absent(session, work, &h->tip);
         return;
     }
-    if (tip.depth > session->options.chain_max) {
-        cn_session_fail(session, work, CN_E_LIMIT, "%s: a history of %u turns; at most %u are read",
-                        h->tip.text, tip.depth, session->options.chain_max);
-        return;
-    }
-    h->chain = cn_session_take(session, work, tip.depth, sizeof *h->chain);
-    if (!h->chain) return;
-    h->missing = tip.depth - 1;
-    tip.kept_s = cn_session_kept_get(session, &tip.id, tip.kept_s);
-    h->renews = cn_session_kept_due(session, tip.kept_s);
-    h->chain[h->missing] = tip;
-    call->chain = h->chain;
-    call->chain_count = tip.depth;
-    history_ask(session, work, true);
+    put_cached(session, work, &work->ops[0], &tip);
+    tip_known(session, work, &tip);
 }
 
 static void tip_ask(cn_session *session, cn_session_work *work)
 {
     history *h = work->own;
-    cn_conversation *conversation = &work->call->conversation;
+    cn_turn tip;
     if (work->call->id.text[0] == 'c') {
-        h->tip = conversation->head;
+        h->tip = work->call->conversation.head;
         if (!h->tip.text[0]) {
             cn_session_finish(session, work);
+            return;
+        }
+        // The head of a conversation may be deleted, so the cache need not know.
+        if (take_cached(session, work, &h->tip, &tip)) {
+            tip_known(session, work, &tip);
             return;
         }
     }

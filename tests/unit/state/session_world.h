@@ -18,6 +18,7 @@ enum { WORLD_SESSIONS = 3, WORLD_ARENA_BYTES = 64 << 20, WORLD_RECORD_BYTES = 1 
 #define WORLD_WAIT_NS 2000000000ull // what a call may take
 
 typedef struct world {
+    uint64_t cache_bytes; // of each session
     uint64_t now_ns, random_state;
     cn_clock clock;
     cn_store *store;
@@ -40,12 +41,13 @@ static inline void world_options(world *w, uint32_t port, cn_session_options *ou
         .record_bytes_max = WORLD_RECORD_BYTES,
         .chain_max = 2000,
         .call_max = 64,
+        .cache_bytes = w->cache_bytes,
     };
 }
 
-static inline void world_open(world *w, uint64_t seed)
+static inline void world_open(world *w, uint64_t seed, uint64_t cache_bytes)
 {
-    *w = (world){.now_ns = 1700000000000000000ull, .random_state = seed};
+    *w = (world){.cache_bytes = cache_bytes, .now_ns = 1700000000000000000ull, .random_state = seed};
     w->clock = cn_clock_simulated(&w->now_ns);
     const cn_store_sim_options options = {.port_count = WORLD_SESSIONS,
                                           .op_max = 2048,

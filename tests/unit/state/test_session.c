@@ -4,7 +4,16 @@ static int set_up(void **state)
 {
     world *w = malloc(sizeof *w);
     if (!w) return -1;
-    world_open(w, 7);
+    world_open(w, 7, 0);
+    *state = w;
+    return 0;
+}
+
+static int set_up_cached(void **state)
+{
+    world *w = malloc(sizeof *w);
+    if (!w) return -1;
+    world_open(w, 7, 1 << 20);
     *state = w;
     return 0;
 }
@@ -70,6 +79,33 @@ static void ids_are_random_or_of_their_key(void **state)
     }
 }
 
+// ---- retries, from outside
+
+static cn_session_id keyed(const char *key)
+{
+    uint8_t tenant[CN_SESSION_TENANT_BYTES];
+    memset(tenant, 1, sizeof tenant);
+    return cn_session_id_for_key(tenant, key);
+}
+
+// Puts a turn as a process does that dies before its head is written.
+static void put_half(world *w, const cn_session_id *conversation, const cn_session_id *id,
+                     uint32_t tag)
+{
+    char key[CN_STORE_KEY_BYTES_MAX], head_key[CN_STORE_KEY_BYTES_MAX];
+    uint32_t len;
+    world_key(conversation, head_key);
+    const void *head = cn_store_sim_peek(w->store, head_key, &len);
+    char before[4096];
+    assert_true(len <= sizeof before);
+    memcpy(before, head, len);
+    const uint32_t before_len = len;
+    world_drop(world_commit_as(w, 2, conversation, id, tag));
+    assert_true(cn_store_sim_poke(w->store, head_key, before, before_len));
+    world_key(id, key);
+    assert_non_null(cn_store_sim_peek(w->store, key, &len));
+}
+
 // ---- histories
 
 // A history comes back in order and whole, and costs one round for 32 turns, not one for each.
@@ -98,6 +134,60 @@ static void a_history_is_read_in_few_rounds(void **state)
         assert_in_range(w->now_ns - start_ns, rounds * 1000000, rounds * 1100000);
         world_drop(c);
     }
+}
+
+// The next history of a conversation asks for nothing that it read before, here or by committing.
+static void what_was_read_is_not_asked_for_again(void **state)
+{
+    enum { TURNS = 100 };
+    world *w = *state;
+    const cn_session_id conversation = world_conversation(w);
+    cn_session_id ids[TURNS];
+    for (uint32_t i = 0; i < TURNS; i++) ids[i] = world_commit(w, &conversation, i);
+    world_faults(w, (cn_store_sim_faults){.delay_ns_min = 1000000, .delay_ns_max = 1000000});
+    for (uint32_t n = 0; n < 4; n++) {
+        // 0: the appliance that wrote it; 1, 2: another one, twice; 3: by the id of its last turn.
+        const uint64_t start_ns = w->now_ns, rounds[] = {1, 2 + 4, 1, 1};
+        world_call *c = world_call_new(w, CN_SESSION_HISTORY, 1);
+        c->call.id = n < 3 ? conversation : ids[TURNS - 1];
+        assert_int_equal(world_run(w, n > 0, c), CN_OK);
+        assert_int_equal(c->call.chain_count, TURNS);
+        for (uint32_t i = 0; i < TURNS; i++) {
+            assert_true(is_same(&c->call.chain[i].id, &ids[i]));
+            assert_int_equal(c->call.chain[i].tokens[2], i * 3 + 2);
+        }
+        assert_in_range(w->now_ns - start_ns, rounds[n] * 1000000, rounds[n] * 1100000);
+        world_drop(c);
+    }
+    // A deleted turn is deleted for those who would go on from it, whoever still has its record.
+    world_call *c = world_call_new(w, CN_SESSION_TURN_DELETE, 1);
+    c->call.id = ids[TURNS - 1];
+    assert_int_equal(world_run(w, 2, c), CN_OK);
+    world_drop(c);
+    c = world_call_new(w, CN_SESSION_HISTORY, 1);
+    c->call.id = ids[TURNS - 1];
+    world_run(w, 1, c);
+    expect(c, CN_E_NOT_FOUND, ids[TURNS - 1].text);
+}
+
+// A turn that no head has reached is not kept: its id may become another turn's.
+static void what_may_change_is_not_kept(void **state)
+{
+    world *w = *state;
+    const cn_session_id conversation = world_conversation(w), id = keyed("x");
+    put_half(w, &conversation, &id, 1);
+    world_call *c = world_call_new(w, CN_SESSION_HISTORY, 1);
+    c->call.id = id;
+    assert_int_equal(world_run(w, 1, c), CN_OK);
+    world_drop(c);
+    world_commit(w, &conversation, 2);
+    expect(world_commit_as(w, 0, &conversation, &id, 1), CN_OK, NULL);
+    c = world_call_new(w, CN_SESSION_HISTORY, 1);
+    c->call.id = conversation;
+    assert_int_equal(world_run(w, 1, c), CN_OK);
+    assert_int_equal(c->call.chain_count, 2);
+    assert_int_equal(c->call.chain[1].depth, 2);
+    world_drop(c);
 }
 
 static void an_empty_conversation_has_no_turns(void **state)
@@ -291,13 +381,6 @@ static void turns_grow_from_any_turn(void **state)
 
 // ---- retries
 
-static cn_session_id keyed(const char *key)
-{
-    uint8_t tenant[CN_SESSION_TENANT_BYTES];
-    memset(tenant, 1, sizeof tenant);
-    return cn_session_id_for_key(tenant, key);
-}
-
 static world_call *replay(world *w, const cn_session_id *id, uint32_t tag)
 {
     world_call *c = world_call_new(w, CN_SESSION_REPLAY, 1);
@@ -375,24 +458,6 @@ static void one_key_is_not_two_requests(void **state)
         const cn_session_id lost = head_of(w, &conversations[!winner]);
         assert_true(is_same(&won, &id) && is_same(&lost, &before[!winner]));
     }
-}
-
-// Puts a turn as a process does that dies before its head is written.
-static void put_half(world *w, const cn_session_id *conversation, const cn_session_id *id,
-                     uint32_t tag)
-{
-    char key[CN_STORE_KEY_BYTES_MAX], head_key[CN_STORE_KEY_BYTES_MAX];
-    uint32_t len;
-    world_key(conversation, head_key);
-    const void *head = cn_store_sim_peek(w->store, head_key, &len);
-    char before[4096];
-    assert_true(len <= sizeof before);
-    memcpy(before, head, len);
-    const uint32_t before_len = len;
-    world_drop(world_commit_as(w, 2, conversation, id, tag));
-    assert_true(cn_store_sim_poke(w->store, head_key, before, before_len));
-    world_key(id, key);
-    assert_non_null(cn_store_sim_peek(w->store, key, &len));
 }
 
 static void half_a_commit_is_finished_by_its_retry(void **state)
@@ -813,10 +878,13 @@ static void a_full_ring_makes_calls_wait(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define CACHED(name) cmocka_unit_test_setup_teardown(name, set_up_cached, tear_down)
+#define TEST(name)   cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(ids_are_random_or_of_their_key),
         TEST(a_history_is_read_in_few_rounds),
+        CACHED(what_was_read_is_not_asked_for_again),
+        CACHED(what_may_change_is_not_kept),
         TEST(an_empty_conversation_has_no_turns),
         TEST(tenants_see_nothing_of_each_other),
         TEST(one_of_two_wins),

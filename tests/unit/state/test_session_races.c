@@ -249,22 +249,21 @@ static void run(race *r)
 
 // ---- the checker
 
-static request *request_of(race *r, const cn_session_id *id)
+// The request that a turn says it is of.
+static request *request_of(race *r, const cn_turn *turn)
 {
-    for (uint32_t i = 0; i < r->request_count; i++) {
-        if (strcmp(r->requests[i].id.text, id->text) == 0) return &r->requests[i];
-    }
-    return NULL;
+    const uint32_t number = (uint32_t)turn->tokens[0] / 3;
+    assert_true(number < r->request_count);
+    assert_string_equal(r->requests[number].id.text, turn->id.text);
+    return &r->requests[number];
 }
 
 static void check_turns(race *r, uint32_t conversation, const cn_turn *chain, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
-        request *q = request_of(r, &chain[i].id);
-        assert_non_null(q);
+        request *q = request_of(r, &chain[i]);
         assert_int_equal(q->conversation, conversation);
         assert_int_not_equal(q->outcome, REFUSED);
-        assert_int_equal(chain[i].tokens[0], (int32_t)q->number * 3);
         assert_int_equal(q->in_chains, 0);
         q->in_chains++;
         if (q->outcome == ACKNOWLEDGED) assert_string_equal(chain[i].parent.text, q->parent.text);
@@ -272,7 +271,7 @@ static void check_turns(race *r, uint32_t conversation, const cn_turn *chain, ui
     // Turns in the order of the chain: none ended before one above it began.
     uint64_t latest_start_ns = 0;
     for (uint32_t i = 0; i < count; i++) {
-        const request *q = request_of(r, &chain[i].id);
+        const request *q = request_of(r, &chain[i]);
         if (q->outcome == ACKNOWLEDGED) assert_true(q->end_ns >= latest_start_ns);
         if (q->start_ns > latest_start_ns) latest_start_ns = q->start_ns;
     }
@@ -287,7 +286,7 @@ static void check_reads(race *r, uint32_t conversation, const cn_turn *chain, ui
         if (e->turns) assert_string_equal(chain[e->turns - 1].id.text, e->head.text);
         else assert_string_equal(e->head.text, "");
         for (uint32_t i = 0; i < count; i++) {
-            const request *q = request_of(r, &chain[i].id);
+            const request *q = request_of(r, &chain[i]);
             if (i < e->turns) assert_true(q->start_ns <= e->end_ns);
             else if (q->outcome == ACKNOWLEDGED) assert_true(q->end_ns >= e->start_ns);
         }
@@ -303,14 +302,19 @@ static void check_reads(race *r, uint32_t conversation, const cn_turn *chain, ui
 static void heads_are_linearizable(void **state)
 {
     (void)state;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    enum { RACES = 3 }; // the store's comparisons of keys are ten times as slow
+#else
     enum { RACES = 12 };
+#endif
     test_rng seeds = test_rng_open("session_races");
     uint32_t counts[3] = {0}, longest = 0;
     for (uint32_t n = 0; n < RACES; n++) {
         race *r = calloc(1, sizeof *r);
         assert_non_null(r);
         r->rng.state = test_rng_u64(&seeds);
-        world_open(&r->world, r->rng.state ^ 1);
+        // With caches that hold some of it, so that records come and go, or with none.
+        world_open(&r->world, r->rng.state ^ 1, n % 3 ? 20000 * n : 0);
         for (uint32_t i = 0; i < CONVERSATIONS; i++)
             r->conversations[i] = world_conversation(&r->world);
         run(r);
@@ -334,7 +338,8 @@ static void heads_are_linearizable(void **state)
     }
     printf("session_races: %u acknowledged, %u refused, %u unknown, longest chain %u\n",
            counts[ACKNOWLEDGED], counts[REFUSED], counts[UNKNOWN], longest);
-    assert_true(counts[ACKNOWLEDGED] > 500 && counts[REFUSED] > 50 && counts[UNKNOWN] > 20);
+    assert_true(counts[ACKNOWLEDGED] > RACES * 40 && counts[REFUSED] > RACES * 4 &&
+                counts[UNKNOWN] > RACES * 2);
 }
 
 int main(void)
