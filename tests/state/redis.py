@@ -14,17 +14,18 @@ BUILD = TOP / os.environ.get("CN_BUILD", "build")
 DRIVER = BUILD / "store_driver"
 SHIM = BUILD / "libfsync_shim.so"
 DURABLE = ["--appendonly", "yes", "--appendfsync", "always"]
+MORTAL = ["setpriv", "--pdeathsig", "KILL"]      # nothing outlives the tests
 
 
 class Redis:
     """One redis-server, on a Unix socket or on `port` of the loopback."""
 
-    def __init__(self, *flags: str, port: int = 0, record_syncs: bool = False) -> None:
+    def __init__(self, *flags: str, port: int = 0, record_syncs: bool = False, directory: Path | None = None) -> None:
         self.place = tempfile.TemporaryDirectory(prefix="cairn-test-")
-        self.directory = Path(self.place.name)
+        self.directory = directory or Path(self.place.name)
         self.flags, self.port, self.record_syncs = flags, port, record_syncs
         self.process: subprocess.Popen[bytes] | None = None
-        self.socket = f"{self.place.name}/s"
+        self.socket = f"{self.directory}/s"
         self.address = f"127.0.0.1:{port}" if port else f"unix:{self.socket}"
         self.start()
 
@@ -33,7 +34,7 @@ class Redis:
         if self.record_syncs:
             env |= {"LD_PRELOAD": str(SHIM), "CN_FSYNC_RECORD": str(self.directory / "synced")}
         where = ["--port", str(self.port)] if self.port else ["--port", "0", "--unixsocket", self.socket]
-        self.process = subprocess.Popen(["redis-server", *where, "--dir", self.place.name, "--save", "",
+        self.process = subprocess.Popen([*MORTAL, "redis-server", *where, "--dir", self.directory, "--save", "",
                                          "--logfile", "redis.log", *self.flags], env=env)
 
     def wait(self, timeout_s: float = 20) -> None:
@@ -86,14 +87,17 @@ class Driver:
     """A store_driver at work."""
 
     def __init__(self, log: str, *flags: str) -> None:
-        self.process = subprocess.Popen([DRIVER, "--log", log, *flags], stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([*MORTAL, DRIVER, "--log", log, *flags], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout.readline() == "ready\n"
 
     def end(self, timeout_s: float = 60) -> dict[str, int]:
         """Stops writing, reads everything back; what came of it."""
         if self.process.poll() is None:
             self.process.terminate()
-        out, _ = self.process.communicate(timeout=timeout_s)
+        try:
+            out, _ = self.process.communicate(timeout=timeout_s)
+        finally:
+            self.process.kill()
         return json.loads(out)
 
     def kill(self) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .redis import DURABLE, Driver, Redis, free_ports
+from .redis import DURABLE, MORTAL, Driver, Redis, free_ports
 
 REPLICATED = ["--durability", "fsync+replica", "--deadline_ms", "20000", "--pause_us", "500"]
 
@@ -28,7 +28,7 @@ class Sentinel:
         config.write_text(f"port {port}\nbind 127.0.0.1\ndir {directory}\nlogfile sentinel-{port}.log\n"
                           f"sentinel monitor turns 127.0.0.1 {primary} 2\nsentinel known-replica turns 127.0.0.1 {replica}\n"
                           "sentinel down-after-milliseconds turns 500\nsentinel failover-timeout turns 4000\n")
-        self.process = subprocess.Popen(["redis-sentinel", config])
+        self.process = subprocess.Popen([*MORTAL, "redis-sentinel", config])
 
     def cli(self, *words: str) -> str:
         return subprocess.run(["redis-cli", "-p", str(self.port), *words], text=True, stdout=subprocess.PIPE,
