@@ -40,7 +40,6 @@ enum {
     CN_CUDA_OUT_TILE = 32,       // outputs that lie together in packed weights
     CN_CUDA_IN_GROUP = 32,       // inputs that lie together in packed weights
     CN_CUDA_SLICES = 8,          // parts of the inputs whose sums are added in order
-    CN_CUDA_ROW_PAD = 128,       // products read whole tiles of rows
     CN_CUDA_HEAD_DIM_MAX = 128,
     CN_CUDA_GROUP_MAX = 16,      // query heads of a KV head that decode handles; more go to prefill
     CN_CUDA_NO_ITEM = 0x7FFFFFFF
@@ -150,7 +149,7 @@ typedef enum cn_cuda_epilogue {
 
 typedef struct cn_cuda_product {
     const void *w;               // packed
-    const uint16_t *a;           // [rows][in] bf16
+    const uint16_t *a;           // [rows][in] bf16; 7 rows behind the last are read as well
     void *c;                     // [rows][c_stride]
     const uint32_t *row_count;   // how many there are; the rest of row_max is left alone
     uint32_t first_row;          // of a; row 0 of c

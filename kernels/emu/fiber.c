@@ -127,7 +127,7 @@ __asm__(".text\n"
 
 static void *first_frame(char *stack, void (*entry)(void))
 {
-    void **top = (void **)(stack + STACK_BYTES) - 2;     // rsp + 8 is a multiple of 16 at entry
+    void **top = (void **)(stack + STACK_BYTES) - 3;     // at entry rsp + 8 is a multiple of 16
     memcpy(--top, &entry, sizeof entry);
     for (int i = 0; i < 6; i++) *--top = NULL;
     return top;

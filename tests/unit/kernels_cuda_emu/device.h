@@ -8,6 +8,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "kernels/cuda/kernels_int.h"
 #include "tests/unit/cmocka_all.h"
