@@ -1,6 +1,7 @@
 #include "state/host_cache.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/assert.h"
 #include "base/map.h"
@@ -22,7 +23,13 @@
  * the heads. A page whose last child goes was used before the child was, mostly: with a value that is
  * past it goes to the head of its queue. If it was used since, by another branch, it joins the end. */
 
-enum { NONE = UINT32_MAX, WORTHS = 12, WORTH_PAGES = 256, FRAME_ALIGN = 64 };
+enum {
+    NONE = UINT32_MAX,
+    WORTHS = 12,
+    WORTH_PAGES = 256,
+    FRAME_ALIGN = 64,
+    TOUCH_BYTES_MAX = 64 << 20   // so little is made resident at once, and does not grow in use
+};
 
 typedef enum content { FREE, EMPTY, FULL, DROPPED } content;
 
@@ -148,6 +155,8 @@ cn_code cn_host_cache_open(uint32_t frame_count, uint64_t page_bytes, uint32_t t
         cn_host_cache_close(c);
         return CN_E_MEMORY;
     }
+    const uint64_t bytes = frame_count * c->frame_bytes;
+    if (bytes <= TOUCH_BYTES_MAX) memset(c->bytes, 0, bytes);
     c->free = (queue){NONE, NONE};
     for (uint32_t t = 0; t < CN_HOST_TENANTS; t++) {
         for (uint32_t w = 0; w < WORTHS; w++) c->queues[t][w] = (queue){NONE, NONE};

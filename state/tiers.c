@@ -24,7 +24,7 @@
 
 enum {
     // Frames for what is on the way to the store and back, where host_bytes is 0; and at least so many.
-    STAGING_BYTES = 64 << 20,
+    STAGING_BYTES = 32 << 20,
     STAGING_FRAMES_MAX = 4096,
     STAGING_FRAMES_MIN = 16,
     // Of one batch: what decoding waits for. 16 MiB take some 3 ms.

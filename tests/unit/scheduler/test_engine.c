@@ -11,6 +11,28 @@ enum { PROMPT_MAX = 120, ANSWER_MAX = 60, CHOICES_MAX = 3, GENERATIONS = 12 };
 
 static const int32_t eos[] = {FAKE_EOS};
 
+static uint64_t allocations;     // so far; stays 0 where a sanitizer has the allocator
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t count, size_t size);
+void *__libc_realloc(void *old, size_t size);
+void *malloc(size_t size)
+{
+    allocations++;
+    return __libc_malloc(size);
+}
+void *calloc(size_t count, size_t size)
+{
+    allocations++;
+    return __libc_calloc(count, size);
+}
+void *realloc(void *old, size_t size)
+{
+    allocations++;
+    return __libc_realloc(old, size);
+}
+#endif
+
 // One request of the test, with what was heard of it.
 typedef struct ask {
     cn_generation generation;
@@ -331,6 +353,41 @@ static void answers_do_not_depend_on_where_pages_were(void **state)
     assert_true(sum.whole > 100 && sum.cut_short > 100 && sum.late > 10 && sum.lost > 10);
 }
 
+// Catches memory that the engine takes once it is open: whatever it does, it must do without.
+static void nothing_is_allocated_after_open(void **state)
+{
+    (void)state;
+    static fixture f;
+    static ask asks[GENERATIONS];
+    test_rng rng = test_rng_open("engine memory");
+    f.host_pages = 40;
+    open_store(&f);
+    open_engine(&f, 16, 4, 40);
+    for (int round = 0; round < 20000; round++) {
+        ask *a = &asks[test_rng_below(&rng, GENERATIONS)];
+        if (!a->active) {
+            random_ask(a, &rng);
+            assert_int_equal(cn_engine_port_submit(f.port, &a->generation, NULL), CN_OK);
+        }
+        f.backend.runnable = 2;
+        f.now_ns += 100000;
+        const uint64_t before = allocations;
+        cn_engine_poll(f.engine);
+        assert_int_equal(allocations, before);
+        f.store->ops->poll(f.store, 0);
+        hear_all(&f, UINT32_MAX);
+        for (int i = 0; i < GENERATIONS; i++) {
+            if (asks[i].last) memset(&asks[i], 0, sizeof asks[i]);
+        }
+    }
+    assert_true(cn_metrics_get(&f.metrics.cached_host_tokens) > 0);
+    assert_true(cn_metrics_get(&f.metrics.cached_store_tokens) > 0);
+    run_until_idle(&f);
+    run_until_quiet(&f);
+    close_store(&f);
+    close_engine(&f);
+}
+
 // Catches a cache that is not used, or is used across tenants.
 static void prefix_is_computed_once(void **state)
 {
@@ -534,6 +591,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_depend_on_nothing_else),
         cmocka_unit_test(answers_do_not_depend_on_where_pages_were),
+        cmocka_unit_test(nothing_is_allocated_after_open),
         cmocka_unit_test(prefix_is_computed_once),
         cmocka_unit_test(choices_share_the_prompt),
         cmocka_unit_test(cancel_frees_at_once),
