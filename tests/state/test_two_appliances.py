@@ -17,7 +17,7 @@ from tests.e2e.server import CAIRN, Server, serve
 
 from .redis import DURABLE, Redis
 
-TURNS = int(os.environ.get("CN_TURNS", "3000"))
+TURNS = int(os.environ.get("CN_TURNS", "2000"))
 WRITERS = 8
 CONVERSATIONS = 12
 
@@ -59,7 +59,9 @@ def pair() -> Iterator[tuple[Server, Server]]:
                                        "allkeys-lfu") as pages:
         log.wait()
         pages.wait()
-        flags = ["--state.store", "redis", "--state.log", log.address, "--state.pages", pages.address]
+        # A machine that is busy with other things must not look like a store that is away.
+        flags = ["--state.store", "redis", "--state.log", log.address, "--state.pages", pages.address,
+                 "--limits.store_ms", "30000", "--state.timeout_ms", "20000", "--state.page_timeout_ms", "10000"]
         with serve(*flags) as one, serve(*flags) as two:
             one.flags = flags            # for a third
             yield one, two
@@ -112,7 +114,8 @@ def check(attempts: list[Attempt], chain: list[dict]) -> None:
     by_text = {a.text: a for a in attempts}
     assert set(order) <= set(by_text), "a turn that nobody sent"
     acknowledged = {a.text for a in attempts if a.status == 200}
-    assert acknowledged == set(order), (acknowledged - set(order), set(order) - acknowledged)
+    unknown = {a.text for a in attempts if a.status == 503}
+    assert acknowledged <= set(order) <= acknowledged | unknown, (acknowledged - set(order), set(order) - acknowledged)
     latest_start = 0.0
     for text in order:
         assert by_text[text].end > latest_start, f"{text} comes after one that was sent later"
@@ -135,8 +138,8 @@ def test_races_are_linearizable(pair: tuple[Server, Server]) -> None:
     took = time.monotonic() - start
     assert len(attempts) == TURNS // WRITERS * WRITERS
     refused = [a for a in attempts if a.status != 200]
-    # What does not fit the demo model's window is refused before anything is stored.
-    assert {(a.status, a.code) for a in refused} <= {(400, "conversation_locked"),
+    # What does not fit the demo model's window is refused before anything is stored. 503: nobody knows.
+    assert {(a.status, a.code) for a in refused} <= {(400, "conversation_locked"), (503, "state_unavailable"),
                                                      (400, "context_length_exceeded")}
     lost = sum(a.code == "conversation_locked" for a in refused)
     print(f"{len(attempts)} turns in {took:.1f} s: {len(attempts) - len(refused)} acknowledged, {lost} lost a race")
@@ -173,6 +176,13 @@ def test_one_key_is_one_turn(pair: tuple[Server, Server]) -> None:
     assert [user_text(turn) for turn in client.turns(conversation)] == [f"question {n}" for n in range(10)]
 
 
+def prove(server: Server, conversation: str) -> str:
+    proof = subprocess.run([CAIRN, "prove", conversation, "--url", server.url], text=True, capture_output=True)
+    assert proof.returncode == 0, proof
+    assert re.search(r"^10 turns, \d+ tokens, three times each: 0 differ", proof.stdout, re.M), proof
+    return proof.stdout
+
+
 def test_a_conversation_hops(pair: tuple[Server, Server]) -> None:
     """Told here and there in turn, a conversation has the same tokens as one that stayed in its place, and the
     pages that one appliance computed are found by the other."""
@@ -191,16 +201,17 @@ def test_a_conversation_hops(pair: tuple[Server, Server]) -> None:
     assert sum(cached for _, cached in hopped) > 0
     tokens = [[turn["tokens"] for turn in clients[1].turns(c)] for c in (there, here)]
     assert tokens[0] == tokens[1]
-    # Any turn of it can be had again on either, and on one that never saw it, bit for bit.
-    with serve(*pair[0].flags) as third:
-        until(third, 'cairn_store_up{role="pages"}', 1)
-        for server in pair:
-            until(server, "cairn_write_behind_pages", 0)
-        for server in (*pair, third):
-            proof = subprocess.run([CAIRN, "prove", there, "--url", server.url], text=True, capture_output=True)
-            assert proof.returncode == 0, proof
-            assert re.search(r"^10 turns, \d+ tokens, three times each: 0 differ", proof.stdout, re.M), proof
-    assert re.search(r"; \d+ prompt tokens came from pages that were restored$", proof.stdout, re.M), proof
+    # Any turn of it can be had again on either, bit for bit, and on others that never saw it.
+    for server in pair:
+        prove(server, there)
+        until(server, "cairn_write_behind_pages", 0)
+    for _ in range(5):               # a busy machine may find computing faster than restoring
+        with serve(*pair[0].flags) as third:
+            until(third, 'cairn_store_up{role="pages"}', 1)
+            told = prove(third, there)
+        if "prompt tokens came from pages that were restored" in told:
+            return
+    pytest.fail(f"five appliances restored nothing: {told}")
 
 
 def test_a_fork_is_shared(pair: tuple[Server, Server]) -> None:
