@@ -24,7 +24,7 @@
     X("state.pages",        state_pages,    "",      "servers of KV pages, separated by commas: HOST:PORT, unix:/PATH; default: pages are not kept") \
     X("state.user",         state_user,     "",      "user for Redis; default: its default user") \
     X("state.password_file", state_password_file, "", "file with the password for Redis; default: none") \
-    X("run_directory",      run_directory,  "/run/cairn", "directory for the sockets of this server; made if it is not there") \
+    X("run_directory",      run_directory,  "/run/cairn", "directory for this server's sockets; made if it is not there") \
     X("transport",          transport,      "kernel", "how clients are reached: kernel (the system's sockets) or dpdk (a network port of its own)") \
     X("dpdk.device",        dpdk_device,    "",      "port: a PCI address (0000:81:00.0), or a virtual device (net_af_packet0,iface=eth1)") \
     X("dpdk.address",       dpdk_address,   "",      "its IPv4 address with prefix length: 192.0.2.10/24") \
