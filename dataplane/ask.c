@@ -80,8 +80,9 @@ cn_code cn_ask_error(const cn_session_call *call, const char *what, const char *
         return cn_err_set(err, CN_E_ABSENT, "%s with id '%.64s' not found.", what, id);
     }
     if (call->err.code == CN_E_CONFLICT) {
-        return cn_err_set_param(err, CN_E_CONFLICT, "conversation", "Another process is currently "
-                                "operating on this conversation. Please retry in a few seconds.");
+        return cn_err_set_param(err, CN_E_CONFLICT, "conversation", "Another process has changed this "
+                                "conversation first, and nothing of this request is kept: %.192s. "
+                                "Please retry.", call->err.text);
     }
     *err = call->err;
     return err->code;

@@ -47,14 +47,19 @@ cn_code cn_conversations_open(cn_answer *answer, const cn_route *route, cn_conve
     return route ? cn_ask_parse_id(route->names[0], "conv_", "Conversation", &w->id, err) : CN_OK;
 }
 
+cn_code cn_conversations_locked(cn_err *err)
+{
+    return cn_err_set_param(err, CN_E_CONFLICT, "conversation", "Another process is currently "
+                            "operating on this conversation. Please retry in a few seconds.");
+}
+
 cn_code cn_conversations_open_locked(cn_answer *answer, const cn_route *route,
                                      cn_conversations_work **out, cn_err *err)
 {
     const cn_code code = cn_conversations_open(answer, route, out, err);
     if (code != CN_OK) return code;
     if (cn_live_enter(answer->api->live, &(*out)->lock, &(*out)->id, answer)) return CN_OK;
-    return cn_err_set_param(err, CN_E_CONFLICT, "conversation", "Another process is currently "
-                            "operating on this conversation. Please retry in a few seconds.");
+    return cn_conversations_locked(err);
 }
 
 cn_code cn_conversations_body(cn_answer *answer, json_t **out, cn_err *err)

@@ -52,6 +52,8 @@ cn_code cn_conversations_open(cn_answer *answer, const cn_route *route, cn_conve
 /* As open, and locks the conversation. Errors: CN_E_CONFLICT. */
 cn_code cn_conversations_open_locked(cn_answer *answer, const cn_route *route,
                                      cn_conversations_work **out, cn_err *err);
+/* CN_E_CONFLICT, in OpenAI's words. */
+cn_code cn_conversations_locked(cn_err *err);
 /* The body as an object; nothing at all is an empty one. The caller gives it back. */
 cn_code cn_conversations_body(cn_answer *answer, json_t **out, cn_err *err);
 /* Takes the conversation that a call brought. Errors: CN_E_ABSENT, and those of the call. */

@@ -141,7 +141,7 @@ static cn_code join(cn_answer *answer, const cn_turn *chain, uint32_t chain_coun
                     const cn_token_list *rest, cn_history_prompt *out, cn_err *err)
 {
     const size_t count = (size_t)s->token_count + rest->count;
-    int32_t *ids = cn_arena_take_array(&answer->request->arena, count + 1, sizeof *ids), *at = ids;
+    int32_t *ids = cn_arena_take(&answer->request->arena, (count + 1) * sizeof *ids), *at = ids;
     if (!ids) return no_memory(err);
     for (uint32_t i = s->first; i < chain_count; i++) {
         if (chain[i].token_count) memcpy(at, chain[i].tokens, chain[i].token_count * sizeof *ids);

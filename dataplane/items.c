@@ -288,14 +288,26 @@ static bool has_call(const json_t *items, size_t count, const json_t *call_id)
     return false;
 }
 
-cn_code cn_items_check_calls(const json_t *before, const json_t *items, cn_err *err)
+static bool had_call(const json_t *messages, const json_t *call_id)
+{
+    size_t i, j;
+    json_t *message, *call;
+    json_array_foreach(messages, i, message) {
+        json_array_foreach(json_object_get(message, "tool_calls"), j, call) {
+            if (json_equal(json_object_get(call, "id"), call_id)) return true;
+        }
+    }
+    return false;
+}
+
+cn_code cn_items_check_calls(const json_t *messages, const json_t *items, cn_err *err)
 {
     size_t i;
     json_t *item;
     json_array_foreach(items, i, item) {
         const json_t *call_id = json_object_get(item, "call_id");
         if (!is_type(item, "function_call_output") || has_call(items, i, call_id) ||
-            has_call(before, json_array_size(before), call_id)) {
+            had_call(messages, call_id)) {
             continue;
         }
         return cn_err_set_param(err, CN_E_INVALID, "input", "No tool call found for function call "
@@ -364,18 +376,75 @@ static bool add_call_output(const json_t *item, json_t *messages)
     return json_array_append_new(messages, made) == 0;
 }
 
+static cn_code add_item(const json_t *item, json_t *messages, cn_err *err)
+{
+    const bool ok = is_type(item, "function_call")          ? add_call(item, messages)
+                    : is_type(item, "function_call_output") ? add_call_output(item, messages)
+                    : is_type(item, "message")              ? add_message(item, messages)
+                                                            : true;
+    return ok ? CN_OK : no_memory(err);
+}
+
 cn_code cn_items_add_messages(const json_t *items, json_t *messages, cn_err *err)
 {
     size_t i;
     json_t *item;
     json_array_foreach(items, i, item) {
-        const bool ok = is_type(item, "function_call")          ? add_call(item, messages)
-                        : is_type(item, "function_call_output") ? add_call_output(item, messages)
-                        : is_type(item, "message")              ? add_message(item, messages)
-                                                                : true;
-        if (!ok) return no_memory(err);
+        const cn_code code = add_item(item, messages, err);
+        if (code != CN_OK) return code;
     }
     return CN_OK;
+}
+
+// What is between `text` and the next quote; *at moves behind it. False if `text` is not there.
+static bool take(const char **at, const char *end, const char *text, cn_bytes *out)
+{
+    const size_t len = strlen(text);
+    if ((size_t)(end - *at) < len || memcmp(*at, text, len) != 0) return false;
+    const char *begin = *at + len, *quote = memchr(begin, '"', (size_t)(end - begin));
+    if (!quote) return false;
+    *out = (cn_bytes){begin, (uint32_t)(quote - begin)};
+    *at = quote;
+    return true;
+}
+
+/* Nearly all of a history are messages of one part without escapes, in the order in which they are
+ * written here. They need no tree: that is most of what a long history costs. False: parse it. */
+static bool add_plain(cn_bytes item, json_t *messages)
+{
+    static const char *const ends[] = {"\"}]}", "\",\"annotations\":[],\"logprobs\":[]}]}"};
+    const char *at = item.data, *end = at + item.len;
+    cn_bytes skipped, role, text;
+    if (!take(&at, end, "{\"id\":\"", &skipped) ||
+        !take(&at, end, "\",\"type\":\"message\",\"status\":\"", &skipped) ||
+        !take(&at, end, "\",\"role\":\"", &role) ||
+        !take(&at, end, "\",\"content\":[{\"type\":\"", &skipped) ||
+        !take(&at, end, "\",\"text\":\"", &text)) {
+        return false;
+    }
+    bool whole = false;
+    for (size_t i = 0; i < 2; i++) {
+        whole |= (size_t)(end - at) == strlen(ends[i]) && !memcmp(at, ends[i], strlen(ends[i]));
+    }
+    if (!whole || memchr(text.data, '\\', text.len)) return false;
+    json_t *made = json_object();
+    const bool ok = made &&
+                    !json_object_set_new(made, "role", json_stringn(role.data, role.len)) &&
+                    !json_object_set_new(made, "content", json_stringn(text.data, text.len)) &&
+                    !json_array_append(messages, made);
+    json_decref(made);
+    return ok;
+}
+
+cn_code cn_items_add_stored(cn_bytes item, json_t *messages, cn_err *err)
+{
+    if (add_plain(item, messages)) return CN_OK;
+    json_t *parsed = json_loadb(item.data, item.len, JSON_ALLOW_NUL, NULL);
+    const cn_code code = json_is_object(parsed)
+                             ? add_item(parsed, messages, err)
+                             : cn_err_set(err, CN_E_CORRUPT, "a stored item is not a JSON object");
+    json_decref(parsed);
+    return code;
 }
 
 // ---- texts
@@ -393,19 +462,6 @@ cn_code cn_items_dump(const json_t *items, cn_arena *arena, cn_bytes **out, uint
     }
     *out = texts;
     *count = (uint32_t)json_array_size(items);
-    return CN_OK;
-}
-
-cn_code cn_items_load(const cn_bytes *texts, uint32_t count, json_t *list, cn_err *err)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        json_t *item = json_loadb(texts[i].data, texts[i].len, JSON_ALLOW_NUL, NULL);
-        if (!json_is_object(item)) {
-            json_decref(item);
-            return cn_err_set(err, CN_E_CORRUPT, "a stored item is not a JSON object");
-        }
-        if (json_array_append_new(list, item)) return no_memory(err);
-    }
     return CN_OK;
 }
 

@@ -28,18 +28,18 @@ void cn_items_id(const char *prefix, const char *turn_id, uint32_t index,
 cn_code cn_items_read(const json_t *input, const char *param, const char *turn_id,
                       uint64_t count_max, const char *limit, json_t **out, cn_err *err);
 
-/* Refuses a function_call_output in `items` without its function_call in `before` (may be NULL) or in
- * `items`. Errors: CN_E_INVALID. */
-cn_code cn_items_check_calls(const json_t *before, const json_t *items, cn_err *err);
+/* Refuses a function_call_output in `items` without its function_call in `messages`, those of the
+ * history (may be NULL), or before it in `items`. Errors: CN_E_INVALID. */
+cn_code cn_items_check_calls(const json_t *messages, const json_t *items, cn_err *err);
 
 /* Appends what `items` are to a chat template. Errors: CN_E_MEMORY. */
 cn_code cn_items_add_messages(const json_t *items, json_t *messages, cn_err *err);
+/* As above for one item as it is stored. Errors: CN_E_CORRUPT (not JSON), CN_E_MEMORY. */
+cn_code cn_items_add_stored(cn_bytes item, json_t *messages, cn_err *err);
 
 /* The texts of `items`, in the arena. Errors: CN_E_MEMORY. */
 cn_code cn_items_dump(const json_t *items, cn_arena *arena, cn_bytes **out, uint32_t *count,
                       cn_err *err);
-/* Appends `count` stored items to `list`. Errors: CN_E_CORRUPT (not JSON), CN_E_MEMORY. */
-cn_code cn_items_load(const cn_bytes *texts, uint32_t count, json_t *list, cn_err *err);
 
 /* The id that a stored item begins with; {NULL, 0} if it has none. */
 cn_bytes cn_items_id_of(cn_bytes item);

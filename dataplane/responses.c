@@ -236,26 +236,26 @@ const cn_answer_kind cn_responses_kind = {
 
 // ---- the prompt
 
-static cn_code load_items(const cn_bytes *items, uint32_t count, const json_t *deleted,
-                          json_t *list, cn_err *err)
+static cn_code add_items(const cn_bytes *items, uint32_t count, const json_t *deleted,
+                         json_t *messages, cn_err *err)
 {
     for (uint32_t i = 0; i < count; i++) {
         if (cn_conversations_is_deleted(deleted, items[i])) continue;
-        const cn_code code = cn_items_load(&items[i], 1, list, err);
+        const cn_code code = cn_items_add_stored(items[i], messages, err);
         if (code != CN_OK) return code;
     }
     return CN_OK;
 }
 
 // The items of the history that are still shown.
-static cn_code load_chain(const cn_responses_turn *turn, json_t *list, cn_err *err)
+static cn_code add_chain(const cn_responses_turn *turn, json_t *messages, cn_err *err)
 {
     json_t *deleted = cn_conversations_deleted(&turn->head);
     cn_code code = CN_OK;
     for (uint32_t i = 0; i < turn->chain_count && code == CN_OK; i++) {
         const cn_turn *t = &turn->chain[i];
-        code = load_items(t->input, t->input_count, deleted, list, err);
-        if (code == CN_OK) code = load_items(t->output, t->output_count, deleted, list, err);
+        code = add_items(t->input, t->input_count, deleted, messages, err);
+        if (code == CN_OK) code = add_items(t->output, t->output_count, deleted, messages, err);
     }
     json_decref(deleted);
     return code;
@@ -272,16 +272,14 @@ static cn_code add_instructions(const cn_responses_turn *turn, json_t *messages,
 
 static cn_code make_messages(const cn_responses_turn *turn, cn_err *err)
 {
-    json_t *before = json_array(), *messages = json_array();
-    cn_code code = json_object_set_new(turn->body, "messages", messages) == 0 && before
-                       ? CN_OK : cn_err_set(err, CN_E_MEMORY, "input: no memory");
-    if (code == CN_OK) code = add_instructions(turn, messages, err);
-    if (code == CN_OK) code = load_chain(turn, before, err);
-    if (code == CN_OK) code = cn_items_check_calls(before, turn->items, err);
-    if (code == CN_OK) code = cn_items_add_messages(before, messages, err);
-    if (code == CN_OK) code = cn_items_add_messages(turn->items, messages, err);
-    json_decref(before);
-    return code;
+    json_t *messages = json_array();
+    if (json_object_set_new(turn->body, "messages", messages)) {
+        return cn_err_set(err, CN_E_MEMORY, "input: no memory");
+    }
+    cn_code code = add_instructions(turn, messages, err);
+    if (code == CN_OK) code = add_chain(turn, messages, err);
+    if (code == CN_OK) code = cn_items_check_calls(messages, turn->items, err);
+    return code == CN_OK ? cn_items_add_messages(turn->items, messages, err) : code;
 }
 
 static cn_code render(cn_answer *answer, cn_err *err)
@@ -337,9 +335,8 @@ static cn_code generate(cn_answer *answer, cn_err *err)
     if (!turn->view.item_id) return cn_err_set(err, CN_E_MEMORY, "response: no memory");
     code = cn_answer_submit(answer, &input, 1, turn->salt, err);
     if (code != CN_OK) return code;
-    turn->cuts = cn_arena_take_array(&answer->request->arena,
-                                     answer->prompts[0].generation.tokens_max + 1u,
-                                     sizeof *turn->cuts);
+    const size_t cuts_max = answer->prompts[0].generation.tokens_max + 1u;   // the last: held back
+    turn->cuts = cn_arena_take(&answer->request->arena, cuts_max * sizeof *turn->cuts);
     if (!turn->cuts) return cn_err_set(err, CN_E_LIMIT, "response: beyond limit request_bytes");
     turn->view.cuts = turn->cuts;
     if (turn->stored) cn_responses_durability(answer);
@@ -409,6 +406,9 @@ static cn_code load(cn_answer *answer, cn_err *err)
     cn_responses_turn *turn = turn_of(answer);
     turn->phase = CN_RESPONSES_LOADING;
     if (*turn->conversation.text) {
+        if (!cn_live_enter(answer->api->live, &turn->lock, &turn->conversation, answer)) {
+            return cn_conversations_locked(err);
+        }
         return cn_ask_id(answer, CN_SESSION_HISTORY, &turn->conversation, loaded, err);
     }
     if (*turn->parent.text) {
@@ -448,12 +448,7 @@ static cn_code enter(cn_answer *answer, cn_err *err)
         return cn_err_set(err, CN_E_EXISTS, "a request with this Idempotency-Key is being answered; "
                           "send it again in a few seconds to get its answer");
     }
-    if (!*turn->conversation.text ||
-        cn_live_enter(api->live, &turn->lock, &turn->conversation, answer)) {
-        return CN_OK;
-    }
-    return cn_err_set_param(err, CN_E_CONFLICT, "conversation", "Another process is currently "
-                            "operating on this conversation. Please retry in a few seconds.");
+    return CN_OK;
 }
 
 static cn_code find(cn_answer *answer, cn_err *err)

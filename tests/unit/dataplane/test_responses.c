@@ -220,6 +220,7 @@ static void a_lost_race_is_told_and_leaves_no_lock(void **state)
     other_appliance_goes_on(conversation);
     answer("yo");
     assert_status(0, 400, "\"code\":\"conversation_locked\"");
+    assert_non_null(strstr(world_body(0), "another turn was committed meanwhile"));
     strcat(members, ",\"stream\":true");
     create(1, members);
     other_appliance_goes_on(conversation);
@@ -594,6 +595,24 @@ static void a_key_makes_one_turn(void **state)
     assert_status(1, 200, "completed");
 }
 
+// What is there already needs no lock: a retry gets its answer although the next turn runs.
+static void a_key_is_answered_while_its_conversation_is_busy(void **state)
+{
+    (void)state;
+    char conversation[128], members[256];
+    make_conversation(conversation);
+    snprintf(members, sizeof members, "\"input\":\"hi\",\"conversation\":\"%s\"", conversation);
+    keyed(0, members, "k");
+    answer("yo");
+    create(1, members);
+    keyed(2, members, "k");
+    assert_string_equal(world_body(2), world_body(0));
+    keyed(2, members, "new");
+    assert_status(2, 400, "conversation_locked");
+    answer("so");
+    assert_status(1, 200, "completed");
+}
+
 // A client whose answer got lost sends again with its key, and finds the turn.
 static void a_key_finds_what_a_dropped_client_left(void **state)
 {
@@ -702,6 +721,7 @@ int main(void)
         IN_WORLD(a_stream_is_told_again_after_a_restart),
         IN_WORLD(full_rings_change_nothing),
         IN_WORLD(a_key_makes_one_turn),
+        IN_WORLD(a_key_is_answered_while_its_conversation_is_busy),
         IN_WORLD(a_key_finds_what_a_dropped_client_left),
         IN_WORLD(a_server_without_store_answers_what_needs_none),
         IN_WORLD(nothing_is_left_over_whatever_happens),
