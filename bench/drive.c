@@ -334,8 +334,7 @@ static double cpu_s(void)
            (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
 
-// The lowest real-time priority is above all ordinary ones, which is enough.
-static bool set_realtime(bool on)
+bool cn_drive_set_realtime(bool on)
 {
     const struct sched_param param = {.sched_priority = on ? 1 : 0};
     return sched_setscheduler(0, on ? SCHED_FIFO : SCHED_OTHER, &param) == 0;
@@ -377,14 +376,14 @@ cn_code cn_drive_run(const cn_drive_options *options, cn_tally *tally, cn_err *e
     cn_code code = cn_tally_open(options->plan->turn_count, tally, err);
     if (code == CN_OK) code = open_drive(&d, err);
     if (code == CN_OK) {
-        tally->realtime = options->realtime && set_realtime(true);
+        tally->realtime = options->realtime && cn_drive_set_realtime(true);
         tally->cpu_s = -cpu_s();
         tally->start_wall_ns = cn_clock_wall_ns(&options->clock);
         tally->start_ns = now_ns(&d);
         loop(&d);
         tally->end_ns = now_ns(&d);
         tally->cpu_s += cpu_s();
-        if (tally->realtime) set_realtime(false);
+        if (tally->realtime) cn_drive_set_realtime(false);
         if (d.no_memory) code = cn_err_set(err, CN_E_MEMORY, "no memory for the requests under way");
     }
     close_drive(&d);

@@ -39,3 +39,7 @@ typedef struct cn_drive_options {
 /* Runs the plan to its end. `tally` is opened here; close it in any case. Requests that fail are
  * counted in it and are no error of the run. Errors: CN_E_IO (host, sockets), CN_E_MEMORY. */
 cn_code cn_drive_run(const cn_drive_options *options, cn_tally *tally, cn_err *err);
+
+/* Takes the lowest real-time priority, which is above all ordinary ones, or gives it back; false if the
+ * system does not grant it. */
+bool cn_drive_set_realtime(bool on);

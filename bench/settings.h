@@ -75,10 +75,11 @@ enum { CN_SETTINGS_RUN = 1, CN_SETTINGS_CAPACITY = 2, CN_SETTINGS_REPLAY = 4, CN
     T(log, "", CN_SETTINGS_ONCE, "file for one line of JSON per request")                          \
     T(html, "", CN_SETTINGS_ONCE, "file for the report")                                           \
     S(detailed, false, CN_SETTINGS_ONCE, "the JSON also has lengths, times and texts of all requests") \
-    S(realtime, true, CN_SETTINGS_LOAD, "take real-time priority for the run, where the system grants it") \
+    S(realtime, true, CN_SETTINGS_LOAD | CN_SETTINGS_SINK, "take real-time priority, where the system grants it") \
     T(listen, "127.0.0.1:8001", CN_SETTINGS_SINK, "address and port; port 0: any, printed")        \
     T(ttft, "0", CN_SETTINGS_SINK, "milliseconds to the first token; a number or a distribution")  \
     T(itl, "0", CN_SETTINGS_SINK, "milliseconds between tokens, likewise")                         \
+    N(slots, 0, 0, 1e6, CN_SETTINGS_SINK, "answers that are played at once, others wait; 0: any number") \
     N(stall_at, 0, 0, 1e6, CN_SETTINGS_SINK, "second after the first request at which the sink stops") \
     N(stall, 0, 0, 1e6, CN_SETTINGS_SINK, "seconds that it stops for")                             \
     T(fault, "", CN_SETTINGS_SINK, "what each answer does wrong: close, cut, garbage, badjson, error, empty, silent or status:NNN")

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/wake.h"
 #include "bench/draw.h"
+#include "bench/drive.h"
 #include "bench/words.h"
 
 /* How it works. One loop over connections; an answer that takes time is in a heap by the time of its
@@ -26,7 +27,7 @@ typedef enum api { CHAT, COMPLETIONS, RESPONSES } api;
 typedef enum fault { SOUND, CLOSE, CUT, GARBAGE, BAD_JSON, ERROR_EVENT, EMPTY, SILENT, STATUS } fault;
 
 typedef struct sink_conn {
-    struct sink_conn *next_free;
+    struct sink_conn *next_free, *next_waiting;
     int fd;
     uint32_t interest;
     http_parser parser;
@@ -36,6 +37,7 @@ typedef struct sink_conn {
     size_t out_at;               // bytes of `out` that are sent
     api api;
     bool stream, whole_request, ends;
+    bool playing;                // holds a slot
     uint32_t token_count, token_at;
     uint32_t input_tokens;
     uint64_t seed;
@@ -54,6 +56,8 @@ typedef struct sink {
     uint32_t heap_count, heap_capacity;
     sink_conn **all, *free;
     uint32_t all_count, all_capacity;
+    sink_conn *waiting, **waiting_end;       // for a slot, in their order
+    uint32_t slots, playing_count;
     cn_buf events;
     uint64_t answer_count;
     char data[65536];
@@ -95,9 +99,27 @@ static void want(sink *s, sink_conn *c, uint32_t interest)
     c->interest = interest;
 }
 
+static void leave_slot(sink *s, sink_conn *c)
+{
+    s->playing_count -= c->playing;
+    c->playing = false;
+}
+
+static void leave_queue(sink *s, const sink_conn *c)
+{
+    for (sink_conn **at = &s->waiting; *at; at = &(*at)->next_waiting) {
+        if (*at != c) continue;
+        *at = c->next_waiting;
+        if (!*at) s->waiting_end = at;
+        return;
+    }
+}
+
 // In the heap it stays until its token is due, and goes to the free list then.
 static void drop(sink *s, sink_conn *c)
 {
+    leave_slot(s, c);
+    leave_queue(s, c);
     if (c->fd >= 0) close(c->fd);
     c->fd = -1;
     c->interest = 0;
@@ -323,19 +345,15 @@ static void play(sink *s, sink_conn *c)
     }
     c->due_ns = 0;
     c->ends = s->fault == CUT;
+    leave_slot(s, c);
     if (c->stream && !c->ends) add_end(s, c, &c->out);
     flush(s, c);
 }
 
-static void answer(sink *s, sink_conn *c)
+static void begin(sink *s, sink_conn *c)
 {
-    if (s->first_ns == 0) s->first_ns = now_ns(s);
-    c->whole_request = false;
-    read_request(c);
-    if (add_fault(s, c)) {
-        flush(s, c);
-        return;
-    }
+    c->playing = true;
+    s->playing_count++;
     s->answer_count++;
     if (c->stream) {
         cn_buf_add_text(&c->out, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -347,6 +365,35 @@ static void answer(sink *s, sink_conn *c)
     }
     schedule(s, c, &s->ttft_ms);
     flush(s, c);
+}
+
+static bool has_slot(const sink *s) { return s->slots == 0 || s->playing_count < s->slots; }
+
+static void begin_waiting(sink *s)
+{
+    while (s->waiting && has_slot(s)) {
+        sink_conn *c = s->waiting;
+        leave_queue(s, c);
+        begin(s, c);
+    }
+}
+
+static void answer(sink *s, sink_conn *c)
+{
+    if (s->first_ns == 0) s->first_ns = now_ns(s);
+    c->whole_request = false;
+    read_request(c);
+    if (add_fault(s, c)) {
+        flush(s, c);
+        return;
+    }
+    if (has_slot(s) && !s->waiting) {
+        begin(s, c);
+        return;
+    }
+    c->next_waiting = NULL;
+    *s->waiting_end = c;
+    s->waiting_end = &c->next_waiting;
 }
 
 static int on_url(http_parser *parser, const char *data, size_t len)
@@ -497,6 +544,7 @@ static void loop(sink *s, const volatile sig_atomic_t *stop)
             if (c && c->fd >= 0 && events[i].events & (EPOLLIN | EPOLLERR | EPOLLHUP)) receive(s, c);
         }
         play_due(s);
+        begin_waiting(s);
     }
 }
 
@@ -552,6 +600,8 @@ cn_code cn_sink_serve(const cn_settings *given, const volatile sig_atomic_t *sto
     s->stall_at_ns = (uint64_t)(given->stall_at * 1e9);
     s->stall_ns = (uint64_t)(given->stall * 1e9);
     s->listener = s->epoll = -1;
+    s->slots = (uint32_t)given->slots;
+    s->waiting_end = &s->waiting;
     cn_buf_init(&s->events, OUT_BYTES_MAX);
     cn_code code = cn_draw_parse(given->ttft, "--ttft", &s->ttft_ms, err);
     if (code == CN_OK) code = cn_draw_parse(given->itl, "--itl", &s->itl_ms, err);
@@ -562,6 +612,7 @@ cn_code cn_sink_serve(const cn_settings *given, const volatile sig_atomic_t *sto
         setrlimit(RLIMIT_NOFILE, &files);
     }
     if (code == CN_OK) code = open_listener(s, given->listen, err);
+    if (given->realtime) cn_drive_set_realtime(true);
     if (code == CN_OK) loop(s, stop);
     for (uint32_t i = 0; i < s->all_count; i++) {
         if (s->all[i]->fd >= 0) close(s->all[i]->fd);
