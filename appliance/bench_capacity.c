@@ -9,8 +9,8 @@
 #include "bench/capacity.h"
 
 /* How it works. A search doubles the rate until an attempt fails, then bisects. An attempt passes if
- * enough of its requests are within the service level and the server does not fall behind; it is ended
- * early when either cannot be any more. Each search has other seeds, so that the knee is not that of
+ * enough of its requests are within the service level. It is ended early when more than the others are
+ * beyond it already and the number of requests under way grows for certain: it will not get better. Each search has other seeds, so that the knee is not that of
  * one sequence of arrivals, and begins a little below the knee of the one before. */
 enum { SAMPLES_MAX = 36000, REPEATS_MAX = 50 };
 
@@ -27,10 +27,28 @@ typedef struct hunt {
     double in_flight[SAMPLES_MAX];
     uint32_t sample_count;
     bool fell_behind;
+    cn_summary_slo slo;
     double rate;
     cn_buf before, after;        // /metrics around the last attempt that failed
     double before_s;             // how long that attempt took
 } hunt;
+
+// Share of the requests that were due so far and are beyond the service level, whatever still comes.
+static double share_beyond(const hunt *h, const cn_tally *tally, uint64_t now_ns)
+{
+    uint32_t due = 0, beyond = 0;
+    for (uint32_t i = 0; i < tally->turn_count; i++) {
+        const cn_tally_turn *t = &tally->turns[i];
+        if (t->due_ns == 0) continue;
+        const uint64_t first_ns = t->first_ns ? t->first_ns : now_ns;
+        const uint64_t end_ns = t->end_ns ? t->end_ns : now_ns;
+        const bool failed = t->end_ns && t->outcome != CN_OUTCOME_OK;
+        due++;
+        beyond += failed || (h->slo.ttft_ms > 0 && (double)(first_ns - t->due_ns) / 1e6 > h->slo.ttft_ms) ||
+                  (h->slo.e2el_ms > 0 && (double)(end_ns - t->due_ns) / 1e6 > h->slo.e2el_ms);
+    }
+    return due ? (double)beyond / due : 0;
+}
 
 static bool watch(void *self, const cn_drive_progress *progress, const cn_tally *tally)
 {
@@ -38,9 +56,12 @@ static bool watch(void *self, const cn_drive_progress *progress, const cn_tally 
     if (h->sample_count < SAMPLES_MAX) h->in_flight[h->sample_count++] = progress->in_flight + progress->waiting;
     // Only while sessions still arrive: afterwards the server catches up in any case.
     const bool arriving = (double)progress->elapsed_ns / 1e9 < h->given->probe;
-    if (arriving && (double)progress->elapsed_ns / 1e9 > h->given->probe / 2)
-        h->fell_behind = h->fell_behind || cn_capacity_falls_behind(h->in_flight, h->sample_count);
-    if (h->fell_behind) return false;
+    if (arriving && h->sample_count % 10 == 0 &&
+        cn_capacity_falls_behind(h->in_flight, h->sample_count)) {
+        const uint64_t now_ns = tally->start_ns + progress->elapsed_ns;
+        h->fell_behind = share_beyond(h, tally, now_ns) > 1 - h->given->within;
+        if (h->fell_behind) return false;
+    }
     return cn_bench_show_progress(NULL, progress, tally);
 }
 
@@ -84,6 +105,7 @@ static cn_code attempt(hunt *h, uint32_t repeat, uint32_t number, attempt_end *e
     cn_buf_init(&before, 1 << 20);
     cn_code code = cn_attempt_read(&h->settings, CN_SETTINGS_CAPACITY, &spec, err);
     if (code == CN_OK) code = cn_attempt_plan(&spec, &a, err);
+    h->slo = spec.slo;
     spec.body.model = h->model;
     spec.body.api_key = getenv("CAIRN_API_KEY");
     cn_bench_scrape(&h->settings, &before);
