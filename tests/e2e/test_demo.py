@@ -9,7 +9,7 @@ import openai
 from .server import TOP, serve
 
 QUESTIONS = TOP / "deploy/demo/questions.jsonl"
-AT_LEAST = 0.93                 # a ratchet towards the 0.97 that the model is meant to reach
+AT_LEAST = 0.955                # a ratchet towards the 0.97 that the model is meant to reach
 AT_ONCE = 24
 
 
