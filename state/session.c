@@ -148,6 +148,11 @@ bool cn_session_must(cn_session *session, cn_session_work *work, const cn_store_
     case CN_E_STORE_FULL:
         cn_session_fail(session, work, CN_E_STORE_FULL, "%s: the store of turns is full", id->text);
         return false;
+    case CN_E_LIMIT:
+        cn_session_fail(session, work, CN_E_LIMIT,
+                        "%s: its record is longer than the %u bytes of limit turn_record_bytes",
+                        id->text, session->options.record_bytes_max);
+        return false;
     case CN_E_NOT_FOUND: cn_session_absent(session, work, id); return false;
     case CN_E_CORRUPT:
         cn_session_fail(session, work, CN_E_CORRUPT, "%s: its key in the store is no record",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.e2e.server import CAIRN, Server, serve
+from tests.e2e.server import CAIRN, DEMO, Server, serve
 
 from .redis import DURABLE, Redis
 
@@ -174,6 +174,68 @@ def test_one_key_is_one_turn(pair: tuple[Server, Server]) -> None:
         assert told[2][0] == 200 and len({answer["id"] for answer in good}) == 1, told
         assert len({json.dumps(answer["output"]) for answer in good}) == 1
     assert [user_text(turn) for turn in client.turns(conversation)] == [f"question {n}" for n in range(10)]
+
+
+class Mortal:
+    """An appliance that is killed and started again."""
+
+    def __init__(self, flags: list[str]) -> None:
+        self.command = [CAIRN, "serve", "--model", DEMO, "--listen", "127.0.0.1:0", "--log.level", "off", *flags]
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, text=True)
+        line = self.process.stdout.readline()
+        self.server = Server(self.process, f"http://{line.split()[-1]}")
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def insist(servers: list[Mortal], conversation: str, texts: list[str], seed: int) -> None:
+    """Sends each text until it is acknowledged, to whichever server is there, always with the key of the text."""
+    rng = random.Random(seed)
+    for text in texts:
+        body = {"conversation": conversation, "input": text, "max_output_tokens": 2}
+        while True:
+            try:
+                status, answer = Client(rng.choice(servers).server).call(
+                    "POST", "/v1/responses", body, Idempotency_Key=f"{conversation} {text}")
+            except (OSError, http.client.HTTPException, json.JSONDecodeError):
+                time.sleep(0.01)
+                continue
+            if status == 200:
+                break
+            # The server that died held no lock, but a try that it began may have moved the head.
+            assert answer["error"]["code"] in ("conversation_locked", "state_unavailable"), answer
+
+
+def test_killed_appliances_double_nothing(pair: tuple[Server, Server]) -> None:
+    """Two appliances are killed at random moments while clients insist on their turns: each is there once."""
+    seed = int(os.environ.get("CN_SEED", random.randrange(1 << 30)))
+    print(f"CN_SEED={seed}")
+    rng, client = random.Random(seed), Client(pair[0])
+    mortals = [Mortal(pair[0].flags) for _ in range(2)]
+    conversations = [client.post("/v1/conversations", {})["id"] for _ in range(6)]
+    texts = [f"text {n}" for n in range(int(os.environ.get("CN_TEXTS", "40")))]
+    threads = [threading.Thread(target=insist, args=(mortals, c, texts, seed + i))
+               for i, c in enumerate(conversations)]
+    for thread in threads:
+        thread.start()
+    kills = 0
+    while any(thread.is_alive() for thread in threads):
+        time.sleep(rng.uniform(0.02, 0.25))
+        victim = rng.choice(mortals)
+        victim.kill()
+        victim.start()
+        kills += 1
+    for mortal in mortals:
+        mortal.kill()
+    print(f"{len(texts) * len(conversations)} turns, {kills} kills")
+    assert kills >= 3
+    for conversation in conversations:
+        assert [user_text(turn) for turn in client.turns(conversation)] == texts
 
 
 def prove(server: Server, conversation: str) -> str:

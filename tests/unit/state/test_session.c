@@ -806,6 +806,16 @@ static void bounds_are_kept(void **state)
     c->call.turn.text = world_bytes(&c->arena, long_text);
     world_run(w, 2, c);
     expect(c, CN_E_LIMIT, id.text);
+    id = cn_session_id_new(small, "resp_");      // and read by one that allows less
+    c = world_call_new(w, CN_SESSION_COMMIT, 1);
+    world_turn(&c->call, &id, 1);
+    c->call.turn.text = world_bytes(&c->arena, long_text);
+    assert_int_equal(world_run(w, 0, c), CN_OK);
+    world_drop(c);
+    c = world_call_new(w, CN_SESSION_TURN, 1);
+    c->call.id = id;
+    world_run(w, 2, c);
+    expect(c, CN_E_LIMIT, "longer than the 512 bytes of limit turn_record_bytes");
     // One call at a time; the second is not started.
     c = world_call_new(w, CN_SESSION_CONVERSATION, 1);
     c->call.id = conversation;
