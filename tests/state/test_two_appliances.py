@@ -1,6 +1,7 @@
 """Two appliances on one Redis: they race for the same heads, share retries, and a conversation hops between
 them at every turn. CN_TURNS makes longer runs; CN_SEED repeats the choices of one."""
 import http.client
+import itertools
 import json
 import os
 import random
@@ -193,10 +194,10 @@ class Mortal:
         self.process.communicate()
 
 
-def insist(servers: list[Mortal], conversation: str, texts: list[str], seed: int) -> None:
-    """Sends each text until it is acknowledged, to whichever server is there, always with the key of the text."""
+def insist(servers: list[Mortal], conversations: list[str], texts: list[str], seed: int) -> None:
+    """Sends each text to each conversation until it is acknowledged, to whichever server is there, always with the key of the text."""
     rng = random.Random(seed)
-    for text in texts:
+    for conversation, text in itertools.product(conversations, texts):
         body = {"conversation": conversation, "input": text, "max_output_tokens": 2}
         while True:
             try:
@@ -217,10 +218,10 @@ def test_killed_appliances_double_nothing(pair: tuple[Server, Server]) -> None:
     print(f"CN_SEED={seed}")
     rng, client = random.Random(seed), Client(pair[0])
     mortals = [Mortal(pair[0].flags) for _ in range(2)]
-    conversations = [client.post("/v1/conversations", {})["id"] for _ in range(6)]
-    texts = [f"text {n}" for n in range(int(os.environ.get("CN_TEXTS", "40")))]
-    threads = [threading.Thread(target=insist, args=(mortals, c, texts, seed + i))
-               for i, c in enumerate(conversations)]
+    conversations = [client.post("/v1/conversations", {})["id"] for _ in range(max(6, TURNS // 333))]
+    texts = [f"text {n}" for n in range(40)]
+    threads = [threading.Thread(target=insist, args=(mortals, conversations[i::6], texts, seed + i))
+               for i in range(6)]
     for thread in threads:
         thread.start()
     kills = 0
