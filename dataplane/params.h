@@ -91,7 +91,6 @@ enum { CN_PARAMS_ABSENT = -1 };  // of an integer whose bounds begin at 0 or abo
     X("web_search_options",    CN_PARAMS_CHAT,    "[]",                            "web search")   \
     X("mm_processor_kwargs",   CN_PARAMS_CHAT,    "[{}]",                          "input other than text") \
     X("store",                 CN_PARAMS_ANSWER,  "[false]",                       "stored answers") \
-    X("truncation",            CN_PARAMS_RESPONSE, "[\"disabled\"]",             "truncation of the history") \
     X("prompt",                CN_PARAMS_RESPONSE, "[]",                           "stored prompts") \
     X("context_management",    CN_PARAMS_RESPONSE, "[[]]",                         "compaction of the history") \
     X("chat_template",         CN_PARAMS_MESSAGES, "[]",                           "a template from the client; templates come from the operator") \

@@ -234,75 +234,7 @@ const cn_answer_kind cn_responses_kind = {
     .start = start, .begin = begin, .text = add_text, .end = end, .complete = complete,
     .fail = fail, .gone = gone, .pump = cn_responses_reader_pump, .close = close_kind};
 
-// ---- the prompt
-
-static cn_code add_items(const cn_bytes *items, uint32_t count, const json_t *deleted,
-                         json_t *messages, cn_err *err)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        if (cn_conversations_is_deleted(deleted, items[i])) continue;
-        const cn_code code = cn_items_add_stored(items[i], messages, err);
-        if (code != CN_OK) return code;
-    }
-    return CN_OK;
-}
-
-// The items of the history that are still shown.
-static cn_code add_chain(const cn_responses_turn *turn, json_t *messages, cn_err *err)
-{
-    json_t *deleted = cn_conversations_deleted(&turn->head);
-    cn_code code = CN_OK;
-    for (uint32_t i = 0; i < turn->chain_count && code == CN_OK; i++) {
-        const cn_turn *t = &turn->chain[i];
-        code = add_items(t->input, t->input_count, deleted, messages, err);
-        if (code == CN_OK) code = add_items(t->output, t->output_count, deleted, messages, err);
-    }
-    json_decref(deleted);
-    return code;
-}
-
-static cn_code add_instructions(const cn_responses_turn *turn, json_t *messages, cn_err *err)
-{
-    if (!turn->instructions) return CN_OK;
-    json_t *made = json_pack("{s:s, s:o}", "role", "system", "content",
-                             json_stringn(turn->instructions, turn->instructions_len));
-    return json_array_append_new(messages, made) ? cn_err_set(err, CN_E_MEMORY, "input: no memory")
-                                                 : CN_OK;
-}
-
-static cn_code make_messages(const cn_responses_turn *turn, cn_err *err)
-{
-    json_t *messages = json_array();
-    if (json_object_set_new(turn->body, "messages", messages)) {
-        return cn_err_set(err, CN_E_MEMORY, "input: no memory");
-    }
-    cn_code code = add_instructions(turn, messages, err);
-    if (code == CN_OK) code = add_chain(turn, messages, err);
-    if (code == CN_OK) code = cn_items_check_calls(messages, turn->items, err);
-    return code == CN_OK ? cn_items_add_messages(turn->items, messages, err) : code;
-}
-
-static cn_code render(cn_answer *answer, cn_err *err)
-{
-    struct cn_api *api = answer->api;
-    cn_responses_turn *turn = turn_of(answer);
-    cn_arena *arena = &answer->request->arena;
-    // Rendering alters what it is given.
-    cn_code code = cn_items_dump(turn->items, arena, &turn->input, &turn->input_count, err);
-    if (code == CN_OK) code = make_messages(turn, err);
-    if (code != CN_OK) return code;
-    code = cn_chat_render(&api->chat, turn->body, &answer->params, arena, err);
-    // The chat speaks of messages, which nobody has sent.
-    if (code != CN_OK && strncmp(err->param, "messages", 8) == 0) memcpy(err->param, "input", 6);
-    if (code == CN_OK) code = cn_generate_check_bytes(answer, api->chat.text.len, err);
-    if (code == CN_OK) {
-        code = cn_history_encode(answer, turn->chain, turn->chain_count, &turn->prompt, err);
-    }
-    json_decref(turn->items);
-    json_decref(turn->body);
-    turn->items = turn->body = NULL;
-    return code;
-}
+// ---- generating
 
 // The client of a background turn gets its object at once, or its events as they come.
 static void reply_early(cn_answer *answer)
@@ -328,7 +260,10 @@ static char *item_id(cn_answer *answer)
 static cn_code generate(cn_answer *answer, cn_err *err)
 {
     cn_responses_turn *turn = turn_of(answer);
-    cn_code code = render(answer, err);
+    cn_code code = cn_responses_prompt_make(answer, err);
+    json_decref(turn->items);
+    json_decref(turn->body);
+    turn->items = turn->body = NULL;
     if (code != CN_OK) return code;
     const cn_answer_input input = {.ids = turn->prompt.ids, .count = turn->prompt.count};
     turn->view.item_id = item_id(answer);

@@ -43,6 +43,7 @@ typedef struct cn_responses_turn {
     cn_session_id conversation;  // likewise
     bool stored, background;
     bool keyed;                  // has an Idempotency-Key
+    bool truncates;              // leaves out old turns rather than refuse
     uint8_t digest[CN_KEY_BYTES];        // of the request's body
     uint8_t salt[CN_KEY_BYTES];
     uint64_t created_s;
@@ -76,6 +77,10 @@ cn_code cn_responses_list_input(cn_answer *answer, const cn_route *route, cn_err
 /* responses_read.c: fills the turn of `answer` from the body of its request. Errors as for parameters;
  * CN_E_EXCLUSIVE, CN_E_PARENT. */
 cn_code cn_responses_read(cn_answer *answer, const json_t *body, cn_err *err);
+
+/* responses_prompt.c: the prompt of the turn, once its history is there. Errors: CN_E_CONTEXT and
+ * those of the chat template. */
+cn_code cn_responses_prompt_make(cn_answer *answer, cn_err *err);
 
 /* responses_commit.c: the view's end, and the record of the turn. */
 cn_code cn_responses_commit_close(cn_answer *answer, cn_response_status status,

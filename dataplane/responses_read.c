@@ -178,6 +178,16 @@ static cn_code read_text_format(const json_t *body, cn_err *err)
     return CN_OK;
 }
 
+static cn_code read_truncation(const json_t *body, cn_responses_turn *turn, cn_err *err)
+{
+    const json_t *value = cn_json_body_get(body, "truncation");
+    const char *text = json_string_value(value);
+    turn->truncates = text && strcmp(text, "auto") == 0;
+    if (!value || turn->truncates || (text && strcmp(text, "disabled") == 0)) return CN_OK;
+    return cn_err_set_param(err, CN_E_INVALID, "truncation", "truncation: %.32s; must be auto or "
+                            "disabled", text ? text : cn_json_body_kind(value));
+}
+
 static cn_code check_tool(const json_t *tool, size_t index, cn_err *err)
 {
     char place[32];
@@ -361,7 +371,7 @@ static json_t *make_head(const cn_answer *answer, const json_t *body)
         or_new(body, "tool_choice", json_string("auto")), "tools",
         or_new(body, "tools", json_array()), "top_logprobs",
         (json_int_t)(p->top_logprobs > 0 ? p->top_logprobs : 0), "top_p",
-        number_of(body, "top_p", p->top_p), "truncation", "disabled");
+        number_of(body, "top_p", p->top_p), "truncation", turn->truncates ? "auto" : "disabled");
 }
 
 static cn_code write_head(cn_answer *answer, const json_t *body, cn_err *err)
@@ -386,6 +396,7 @@ cn_code cn_responses_read(cn_answer *answer, const json_t *body, cn_err *err)
     if (code == CN_OK) code = read_place(body, turn, err);
     if (code == CN_OK) code = read_include(answer, body, err);
     if (code == CN_OK) code = read_text_format(body, err);
+    if (code == CN_OK) code = read_truncation(body, turn, err);
     if (code == CN_OK) code = cn_metadata_check(cn_json_body_get(body, "metadata"), err);
     if (code == CN_OK) code = read_key(answer, turn, err);
     if (code == CN_OK) code = read_chat(body, turn, err);

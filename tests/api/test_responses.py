@@ -541,7 +541,7 @@ def test_tools_of_openai_are_refused(client: openai.OpenAI, tool: dict) -> None:
     ({"input": "Hi", "include": ["nothing"]}, "invalid_value", "include"),
     ({"input": "Hi", "text": {"format": {"type": "json_object"}}}, "unsupported_value", "text.format"),
     ({"input": "Hi", "tool_choice": "required"}, "unsupported_value", "tool_choice"),
-    ({"input": "Hi", "truncation": "auto"}, "unsupported_value", "truncation"),
+    ({"input": "Hi", "truncation": "some"}, "invalid_value", "truncation"),
     ({"input": "Hi", "prompt": {"id": "p"}}, "unsupported_value", "prompt"),
     ({"input": "Hi", "stream_options": {"include_obfuscation": True}}, "invalid_value", "stream_options"),
     ({"input": "Hi", "previous_response_id": UNKNOWN}, "previous_response_not_found", "previous_response_id"),
@@ -584,6 +584,42 @@ def test_too_long_a_history(client: openai.OpenAI) -> None:
         for _ in range(3):
             first = say(client, "word " * 600, previous_response_id=first.id, max_output_tokens=2)
     assert error.value.code == "context_length_exceeded" and error.value.param == "input"
+
+
+def test_truncation_leaves_out_the_oldest_turns(client: openai.OpenAI) -> None:
+    """As few as will do: what is left is the same as a history that begins later."""
+    turns = []
+    for i in range(5):
+        turns.append(say(client, f"{i} " + "word " * 170, max_output_tokens=2, extra_body=LONG, truncation="auto",
+                         previous_response_id=turns[-1].id if turns else None))
+    fits = [t.usage.input_tokens < 2046 for t in turns]
+    assert all(fits) and turns[-1].truncation == "auto"
+    with pytest.raises(openai.BadRequestError):
+        say(client, "word " * 300, previous_response_id=turns[-1].id)
+    r = say(client, "word " * 300, previous_response_id=turns[-1].id, truncation="auto", max_output_tokens=8)
+    history = []
+    for i, t in enumerate(turns):
+        history += [f"{i} " + "word " * 170, t.output_text]
+    sizes = []
+    for skip in range(1, 5):
+        try:
+            sent = whole(client, history[2 * skip:] + ["word " * 300], max_output_tokens=8)
+        except openai.BadRequestError:
+            continue
+        assert (r.output_text, r.usage.input_tokens) == (sent.output_text, sent.usage.input_tokens)
+        sizes.append(skip)
+        break
+    assert sizes
+    # The next turn leaves out the same ones, and goes on from what was kept.
+    after = say(client, "Hi", previous_response_id=r.id, truncation="auto", max_output_tokens=2)
+    assert after.usage.input_tokens_details.cached_tokens >= r.usage.input_tokens - 16
+
+
+def test_truncation_cannot_shorten_the_request(client: openai.OpenAI) -> None:
+    first = say(client, "Hi", max_output_tokens=2)
+    with pytest.raises(openai.BadRequestError) as error:
+        say(client, "word " * 3000, previous_response_id=first.id, truncation="auto")
+    assert error.value.code == "context_length_exceeded"
 
 
 def test_unknown_members_are_ignored(client: openai.OpenAI) -> None:
