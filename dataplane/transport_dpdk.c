@@ -43,6 +43,7 @@ enum {
     WRITE_BYTES_LEAST = 256,             // smaller pieces would use up what answers are made of
     WRITABLE_SHARE = 4,                  // of the send buffer must be free before writing goes on
     IDLE_POLLS = 1000,
+    SPINS_PER_CLOCK = 16,
     HELD_BYTES = 512 - 24,               // a block of the pool, at least
     CLOSING_SPARE = 1024,                // connections that only still close, at least
 };
@@ -561,13 +562,9 @@ static const char *dpdk_address(const cn_transport *transport)
     return ((const dpdk *)transport)->address;
 }
 
-// One round; true if a handler was called or frames came.
-static bool poll_once(dpdk *d)
+// What follows a burst of frames: timers, and sending what has been written.
+static bool end_round(dpdk *d)
 {
-    d->something_happened = false;
-    send_dirty(d);
-    cn_stack_flush();
-    if (cn_stack_receive()) d->something_happened = true;
     cn_stack_run_timers();
     if (d->starved_count || d->linger_first != NONE) {
         const uint64_t now_ns = cn_clock_now_ns(&d->clock);
@@ -579,6 +576,21 @@ static bool poll_once(dpdk *d)
     send_dirty(d);
     cn_stack_flush();
     return d->something_happened;
+}
+
+static bool receive_burst(dpdk *d)
+{
+    d->something_happened = cn_stack_receive() > 0;
+    return d->something_happened;
+}
+
+// One round; true if a handler was called or frames came.
+static bool poll_once(dpdk *d)
+{
+    send_dirty(d);
+    cn_stack_flush();
+    receive_burst(d);
+    return end_round(d);
 }
 
 // Nanoseconds until something of ours is due.
@@ -595,21 +607,31 @@ static uint64_t due_in_ns(const dpdk *d, uint64_t now_ns)
 
 static bool signalled(const dpdk *d) { return d->wake && !atomic_load(&d->wake->asleep); }
 
+// Looks for frames `idle_polls` times, and at the clock now and then: asking for the time costs as much
+// as asking for frames. True if it ended before that: something happened, a signal came, or time is up.
+static bool spin(dpdk *d, uint64_t until_ns)
+{
+    const bool announced = !signalled(d);        // else nobody has announced sleep on the wake
+    for (uint32_t i = 1; i <= d->idle_polls; i++) {
+        if (announced && signalled(d)) return true;
+        if (receive_burst(d)) {
+            end_round(d);
+            return true;
+        }
+        if (i % SPINS_PER_CLOCK == 0 && (end_round(d) || cn_clock_now_ns(&d->clock) >= until_ns)) return true;
+    }
+    return false;
+}
+
 static bool dpdk_poll(cn_transport *transport, uint64_t timeout_ns)
 {
     dpdk *d = (dpdk *)transport;
     if (poll_once(d) || timeout_ns == 0) return d->something_happened;
-    const bool announced = !signalled(d);        // else nobody has announced sleep on the wake
-    const uint64_t begin_ns = cn_clock_now_ns(&d->clock);
-    const uint64_t until_ns = timeout_ns < UINT64_MAX - begin_ns ? begin_ns + timeout_ns : UINT64_MAX;
-    for (uint32_t spins = 0; spins < d->idle_polls; spins++) {
-        if (announced && signalled(d)) return false;
-        if (poll_once(d)) return true;
-        if (cn_clock_now_ns(&d->clock) >= until_ns) return false;
-    }
-    const uint64_t now_ns = cn_clock_now_ns(&d->clock);
-    const uint64_t due_ns = due_in_ns(d, now_ns);
-    const uint64_t left_ns = until_ns - now_ns;
+    uint64_t now_ns = cn_clock_now_ns(&d->clock);
+    const uint64_t until_ns = timeout_ns < UINT64_MAX - now_ns ? now_ns + timeout_ns : UINT64_MAX;
+    if (spin(d, until_ns)) return d->something_happened;
+    now_ns = cn_clock_now_ns(&d->clock);
+    const uint64_t due_ns = due_in_ns(d, now_ns), left_ns = until_ns > now_ns ? until_ns - now_ns : 0;
     atomic_fetch_add_explicit(&d->sleeps, 1, memory_order_relaxed);
     d->nic->ops->wait(d->nic, 0, d->wake, due_ns < left_ns ? due_ns : left_ns);
     return poll_once(d);
