@@ -259,7 +259,7 @@ int cn_bench_run(int argc, char **argv)
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     // Memory that was touched once stays: a page fault in the middle of a run is lateness.
-    mallopt(M_MMAP_THRESHOLD, 1 << 30);
+    mallopt(M_MMAP_THRESHOLD, 32 << 20);         // the largest that glibc takes
     mallopt(M_TRIM_THRESHOLD, 1 << 30);
     for (int i = 0; i < COMMAND_COUNT; i++) {
         names[i] = commands[i].name;
