@@ -153,6 +153,25 @@ static cn_code read_metadata(cn_answer *answer, const json_t *body, cn_err *err)
                              &w->metadata.len, err);
 }
 
+cn_code cn_conversations_read_items(cn_answer *answer, const json_t *body, cn_err *err)
+{
+    const cn_limits *limits = answer->api->options.limits;
+    const json_t *items = cn_json_body_get(body, "items");
+    cn_conversations_work *w = work_of(answer);
+    uint32_t index;
+    const char *id;
+    if (!items || (json_is_array(items) && json_array_size(items) == 0)) return CN_OK;
+    if (json_is_string(items)) {
+        return cn_err_set_param(err, CN_E_INVALID, "items", "items: a string; must be a list of "
+                                "items");
+    }
+    const cn_code code = cn_items_read(items, "items", w->turn_id.text, limits->conversation_items,
+                                       "conversation_items", &w->items, err);
+    if (code != CN_OK || !cn_items_find_reference(w->items, &index, &id)) return code;
+    return cn_err_set_param(err, CN_E_UNSUPPORTED, "items", "items[%" PRIu32 "].type: "
+                            "\"item_reference\"; send the item itself", index);
+}
+
 // ---- create
 
 /* With an Idempotency-Key the id follows from the key; the conversation may be there already. */
@@ -215,21 +234,6 @@ static cn_code name_new(cn_answer *answer, cn_err *err)
     return CN_OK;
 }
 
-static cn_code read_items(cn_answer *answer, const json_t *body, cn_err *err)
-{
-    const cn_limits *limits = answer->api->options.limits;
-    const json_t *items = cn_json_body_get(body, "items");
-    cn_conversations_work *w = work_of(answer);
-    if (!items || (json_is_array(items) && json_array_size(items) == 0)) return CN_OK;
-    if (json_is_string(items)) {
-        return cn_err_set_param(err, CN_E_INVALID, "items", "items: a string; must be a list of "
-                                "items");
-    }
-    const cn_code code = cn_items_read(items, "items", w->turn_id.text, limits->conversation_items,
-                                       "conversation_items", &w->items, err);
-    return code == CN_OK ? cn_items_check_calls(NULL, w->items, err) : code;
-}
-
 cn_code cn_conversations_create(cn_answer *answer, const cn_route *route, cn_err *err)
 {
     cn_conversations_work *w;
@@ -239,7 +243,8 @@ cn_code cn_conversations_create(cn_answer *answer, const cn_route *route, cn_err
     if (code == CN_OK) code = cn_conversations_body(answer, &body, err);
     if (code == CN_OK) code = read_metadata(answer, body, err);
     if (code == CN_OK) code = name_new(answer, err);
-    if (code == CN_OK) code = read_items(answer, body, err);
+    if (code == CN_OK) code = cn_conversations_read_items(answer, body, err);
+    if (code == CN_OK) code = cn_items_check_calls(NULL, w->items, err);
     json_decref(body);
     if (code != CN_OK) return code;
     return w->items ? keep_items(answer, err) : create(answer, err);

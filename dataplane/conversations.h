@@ -52,6 +52,9 @@ cn_code cn_conversations_open(cn_answer *answer, const cn_route *route, cn_conve
 /* As open, and locks the conversation. Errors: CN_E_CONFLICT. */
 cn_code cn_conversations_open_locked(cn_answer *answer, const cn_route *route,
                                      cn_conversations_work **out, cn_err *err);
+/* Reads `items` of a body into the work, at most limit conversation_items; nothing if there are none.
+ * References are refused: a conversation has its items, and does not borrow them. */
+cn_code cn_conversations_read_items(cn_answer *answer, const json_t *body, cn_err *err);
 /* CN_E_CONFLICT, in OpenAI's words. */
 cn_code cn_conversations_locked(cn_err *err);
 /* The body as an object; nothing at all is an empty one. The caller gives it back. */

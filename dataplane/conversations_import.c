@@ -59,6 +59,8 @@ static cn_code read_items(cn_answer *answer, const json_t *line, uint32_t number
     const cn_limits *limits = answer->api->options.limits;
     const json_t *input = json_object_get(line, "input"), *output = json_object_get(line, "output");
     json_t *all = json_array(), *made = NULL;
+    uint32_t index;
+    const char *id;
     cn_bytes *texts;
     uint32_t count = 0;
     size_t i;
@@ -74,6 +76,9 @@ static cn_code read_items(cn_answer *answer, const json_t *line, uint32_t number
     if (code == CN_OK) {
         code = cn_items_read(all, "items", turn->id.text, limits->messages, "messages", &made, err);
     }
+    if (code == CN_OK && cn_items_find_reference(made, &index, &id)) {
+        code = bad_line(number, "a turn of items, not of references to others", err);
+    }
     if (code == CN_OK) {
         code = cn_items_dump(made, &answer->request->arena, &texts, &count, err);
     }
@@ -84,8 +89,8 @@ static cn_code read_items(cn_answer *answer, const json_t *line, uint32_t number
         turn->output_count = count - turn->input_count;
         json_array_foreach(all, i, item) {
             const char *old = json_string_value(json_object_get(item, "id"));
-            json_t *id = json_object_get(json_array_get(made, i), "id");
-            if (old) json_object_set(import_of(answer)->new_ids, old, id);
+            json_t *now = json_object_get(json_array_get(made, i), "id");
+            if (old) json_object_set(import_of(answer)->new_ids, old, now);
         }
     }
     json_decref(all);

@@ -114,16 +114,9 @@ static cn_code added_before(cn_answer *answer, const cn_session_call *call, cn_e
 
 static cn_code read_items(cn_answer *answer, const json_t *body, cn_err *err)
 {
-    const cn_limits *limits = answer->api->options.limits;
-    const json_t *items = cn_json_body_get(body, "items");
-    cn_conversations_work *w = work_of(answer);
-    if (!json_is_array(items) || json_array_size(items) == 0) {
-        return cn_err_set_param(err, CN_E_INVALID, "items", "items: %s; must be a list with at "
-                                "least 1 item", json_is_array(items) ? "an empty list"
-                                : cn_json_body_kind(items));
-    }
-    return cn_items_read(items, "items", w->turn_id.text, limits->conversation_items,
-                         "conversation_items", &w->items, err);
+    const cn_code code = cn_conversations_read_items(answer, body, err);
+    if (code != CN_OK || work_of(answer)->items) return code;
+    return cn_err_set_param(err, CN_E_INVALID, "items", "items: must be a list with at least 1 item");
 }
 
 cn_code cn_conversations_items_create(cn_answer *answer, const cn_route *route, cn_err *err)

@@ -17,6 +17,8 @@
  *   function_call_output                {tool, tool_call_id, content}
  *   reasoning                           nothing: a template gets no thoughts of earlier turns */
 
+enum { TURN_DIGITS = 48, ITEM_DIGITS = TURN_DIGITS + 4 };
+
 typedef struct reader {
     const json_t *item;          // the one at hand
     char place[64];              // its name in errors: "input[3]"
@@ -187,6 +189,15 @@ static cn_code read_call_output(const reader *r, json_t **out)
     return code;
 }
 
+// The id is the client's, of an item that is stored already.
+static cn_code read_reference(const reader *r, json_t **out)
+{
+    const cn_code code = need_string(r, "id");
+    if (code != CN_OK) return code;
+    return give(r, json_pack("{s:O, s:s}", "id", json_object_get(r->item, "id"), "type",
+                             "item_reference"), out);
+}
+
 // Kept whole behind our id, since nothing is made of it.
 static cn_code read_reasoning(const reader *r, json_t **out)
 {
@@ -216,9 +227,10 @@ static cn_code read_item(reader *r, json_t **out)
     if (strcmp(name, "function_call") == 0) return read_call(r, out);
     if (strcmp(name, "function_call_output") == 0) return read_call_output(r, out);
     if (strcmp(name, "reasoning") == 0) return read_reasoning(r, out);
+    if (strcmp(name, "item_reference") == 0) return read_reference(r, out);
     return cn_err_set_param(r->err, CN_E_UNSUPPORTED, r->place, "%s.type: \"%.32s\"; Cairn serves "
-                            "message, function_call, function_call_output and reasoning", r->place,
-                            name);
+                            "message, function_call, function_call_output, reasoning and "
+                            "item_reference", r->place, name);
 }
 
 static cn_code read_text(reader *r, const json_t *text, json_t *list)
@@ -268,13 +280,53 @@ cn_code cn_items_read(const json_t *input, const char *param, const char *turn_i
     return code;
 }
 
-// ---- calls and their outputs
-
 static bool is_type(const json_t *item, const char *type)
 {
     const char *name = json_string_value(json_object_get(item, "type"));
     return name && strcmp(name, type) == 0;
 }
+
+// ---- references
+
+bool cn_items_find_reference(const json_t *items, uint32_t *index, const char **id)
+{
+    size_t i;
+    json_t *item;
+    json_array_foreach(items, i, item) {
+        if (!is_type(item, "item_reference")) continue;
+        *index = (uint32_t)i;
+        *id = json_string_value(json_object_get(item, "id"));
+        return true;
+    }
+    return false;
+}
+
+bool cn_items_turn_of(const char *id, cn_session_id *out)
+{
+    char text[CN_ITEMS_ID_BYTES];
+    const char *digits = strchr(id, '_');
+    if (!digits || strlen(digits + 1) != ITEM_DIGITS) return false;
+    snprintf(text, sizeof text, "resp_%.48s", digits + 1);
+    return cn_session_id_parse(text, "resp_", out);
+}
+
+cn_code cn_items_put(json_t *items, uint32_t index, cn_bytes item, const char *turn_id, cn_err *err)
+{
+    char id[CN_ITEMS_ID_BYTES];
+    json_t *parsed = json_loadb(item.data, item.len, JSON_ALLOW_NUL, NULL);
+    const char *type = json_string_value(json_object_get(parsed, "type"));
+    if (!type) {
+        json_decref(parsed);
+        return cn_err_set(err, CN_E_CORRUPT, "a stored item is not a JSON object with a type");
+    }
+    cn_items_id(prefix_of(type), turn_id, index, id);
+    const bool ok = !json_object_set_new(parsed, "id", json_string(id)) &&
+                    !json_array_set(items, index, parsed);
+    json_decref(parsed);
+    return ok ? CN_OK : no_memory(err);
+}
+
+// ---- calls and their outputs
 
 static bool has_call(const json_t *items, size_t count, const json_t *call_id)
 {

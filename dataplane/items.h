@@ -22,11 +22,18 @@ enum { CN_ITEMS_ID_BYTES = 64 };
 void cn_items_id(const char *prefix, const char *turn_id, uint32_t index,
                  char out[CN_ITEMS_ID_BYTES]);
 
-/* `input` (a string, or a list of items) as a list of stored items. `param` is its name in errors.
- * Errors: CN_E_INVALID, CN_E_UNSUPPORTED (kinds of items and content that Cairn does not serve),
+/* `input` (a string, or a list of items) as a list of stored items. `param` is its name in errors. An
+ * item_reference stays one, {"id", "type"}, until put takes its place. Errors: CN_E_INVALID, CN_E_UNSUPPORTED (kinds of items and content that Cairn does not serve),
  * CN_E_LIMIT (more than count_max, a limit of this name), CN_E_MEMORY. */
 cn_code cn_items_read(const json_t *input, const char *param, const char *turn_id,
                       uint64_t count_max, const char *limit, json_t **out, cn_err *err);
+
+/* The place of the first item_reference in `items`, and its id; false if there is none. */
+bool cn_items_find_reference(const json_t *items, uint32_t *index, const char **id);
+/* The id of the turn that item `id` is of; false if no item has such an id. */
+bool cn_items_turn_of(const char *id, cn_session_id *out);
+/* Puts a stored item at `index`, under an id of this turn. Errors: CN_E_CORRUPT, CN_E_MEMORY. */
+cn_code cn_items_put(json_t *items, uint32_t index, cn_bytes item, const char *turn_id, cn_err *err);
 
 /* Refuses a function_call_output in `items` without its function_call in `messages`, those of the
  * history (may be NULL), or before it in `items`. Errors: CN_E_INVALID. */

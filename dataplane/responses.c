@@ -336,10 +336,9 @@ static bool store_is_away(const cn_answer *answer)
 
 /* Without a history there is nothing to load; but a store that is away is waited for before the work
  * and not after it. */
-static cn_code load(cn_answer *answer, cn_err *err)
+static cn_code load_history(cn_answer *answer, cn_err *err)
 {
     cn_responses_turn *turn = turn_of(answer);
-    turn->phase = CN_RESPONSES_LOADING;
     if (*turn->conversation.text) {
         if (!cn_live_enter(answer->api->live, &turn->lock, &turn->conversation, answer)) {
             return cn_conversations_locked(err);
@@ -353,6 +352,12 @@ static cn_code load(cn_answer *answer, cn_err *err)
     if (!cn_ask_prepare(answer, err)) return err->code;
     if (!store_is_away(answer)) return generate(answer, err);
     return cn_ask_id(answer, CN_SESSION_TURN, &turn->id, store_is_back, err);
+}
+
+static cn_code load(cn_answer *answer, cn_err *err)
+{
+    turn_of(answer)->phase = CN_RESPONSES_LOADING;
+    return cn_responses_references_resolve(answer, load_history, err);
 }
 
 static cn_code found(cn_answer *answer, const cn_session_call *call, cn_err *err)

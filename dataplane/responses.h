@@ -36,6 +36,8 @@ typedef enum cn_responses_phase {
     CN_RESPONSES_SETTLED
 } cn_responses_phase;
 
+typedef cn_code (*cn_responses_step)(cn_answer *answer, cn_err *err);
+
 typedef struct cn_responses_turn {
     cn_responses_phase phase;
     cn_session_id id;
@@ -47,6 +49,7 @@ typedef struct cn_responses_turn {
     uint8_t digest[CN_KEY_BYTES];        // of the request's body
     uint8_t salt[CN_KEY_BYTES];
     uint64_t created_s;
+    cn_responses_step resolved;  // goes on once no item is a reference
     json_t *items;               // of `input`; NULL once the prompt is made
     json_t *body;                // for the chat template: messages, tools, ...; likewise
     const char *instructions;    // NULL: none
@@ -77,6 +80,10 @@ cn_code cn_responses_list_input(cn_answer *answer, const cn_route *route, cn_err
 /* responses_read.c: fills the turn of `answer` from the body of its request. Errors as for parameters;
  * CN_E_EXCLUSIVE, CN_E_PARENT. */
 cn_code cn_responses_read(cn_answer *answer, const json_t *body, cn_err *err);
+
+/* responses_references.c: has every item_reference of the request replaced by its item, then goes on.
+ * Errors: CN_E_ABSENT. */
+cn_code cn_responses_references_resolve(cn_answer *answer, cn_responses_step then, cn_err *err);
 
 /* responses_prompt.c: the prompt of the turn, once its history is there. Errors: CN_E_CONTEXT and
  * those of the chat template. */

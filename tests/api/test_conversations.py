@@ -427,6 +427,7 @@ def test_a_turn_of_a_conversation_is_made_once(client: openai.OpenAI) -> None:
     ({"items": "x"}, "invalid_value", "items"),
     ({"items": [message(str(i)) for i in range(21)]}, "limit_exceeded", "items"),
     ({"items": [{"type": "odd"}]}, "unsupported_value", "items[0]"),
+    ({"items": [{"type": "item_reference", "id": "msg_1"}]}, "unsupported_value", "items"),
     ({"items": [{"type": "function_call_output", "call_id": "a", "output": "b"}]}, "invalid_value", "input"),
     ({"metadata": []}, "invalid_value", "metadata"),
     ({"metadata": {"k": None}}, "invalid_value", "metadata"),
@@ -510,6 +511,8 @@ def test_tenants_reach_nothing_of_each_other(shared_url: str) -> None:
             answer = call(http, method, c.id, path, item, KEYS[1])
             assert answer.status_code == 404, (method, path, answer.text)
         theirs = {"Authorization": f"Bearer {KEYS[1]}"}
+        answer = http.post("/v1/responses", headers=theirs, json={"input": [{"type": "item_reference", "id": item}]})
+        assert answer.status_code == 404, answer.text
         for name in (r.id, running.id):
             for method, path in (("GET", ""), ("GET", "?stream=true"), ("DELETE", ""), ("POST", "/cancel"),
                                  ("GET", "/input_items")):

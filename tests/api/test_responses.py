@@ -298,6 +298,25 @@ def test_a_stop_string_in_a_chain(client: openai.OpenAI) -> None:
     assert say(client, "Hi", previous_response_id=first.id, max_output_tokens=4).output_text
 
 
+def test_item_references(client: openai.OpenAI) -> None:
+    first = say(client, "My name is Ada.")
+    asked = client.responses.input_items.list(first.id).data[0]
+    reference = lambda item: {"type": "item_reference", "id": item.id}  # noqa: E731
+    r = say(client, [reference(asked), reference(first.output[0]), {"role": "user", "content": "What is my name?"}])
+    sent = whole(client, ["My name is Ada.", first.output_text, "What is my name?"])
+    assert (r.output_text, r.usage.input_tokens) == (sent.output_text, sent.usage.input_tokens)
+    items = client.responses.input_items.list(r.id, order="asc").data
+    assert [i.content[0].text for i in items] == ["My name is Ada.", first.output_text, "What is my name?"]
+    assert not {i.id for i in items} & {asked.id, first.output[0].id}
+
+
+@pytest.mark.parametrize("item", ["msg_1", "x", "msg_" + "0" * 52, "resp_" + "0" * 48])
+def test_unknown_references(client: openai.OpenAI, item: str) -> None:
+    with pytest.raises(openai.NotFoundError) as error:
+        say(client, [{"type": "item_reference", "id": item}])
+    assert error.value.param == "input" and f"Item with id '{item}' not found." in error.value.message
+
+
 # ---- retrieve, delete, input items
 
 
@@ -523,7 +542,7 @@ def test_tools_of_openai_are_refused(client: openai.OpenAI, tool: dict) -> None:
     ({"input": [{"role": "robot", "content": "Hi"}]}, "invalid_value", "input[0].role"),
     ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]}, "unsupported_value",
      "input[0].content[0]"),
-    ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "unsupported_value", "input[0]"),
+    ({"input": [{"type": "item_reference"}]}, "invalid_value", "input[0].id"),
     ({"input": [{"type": "function_call", "call_id": "a", "name": "b"}]}, "invalid_value", "input[0].arguments"),
     ({"input": "Hi", "model": "other"}, "model_not_found", "model"),
     ({"input": "Hi", "temperature": 3}, "invalid_value", "temperature"),

@@ -100,7 +100,8 @@ static void what_is_wrong_is_named_by_its_place(void **state)
         {"[{\"role\":\"user\",\"content\":[{\"type\":\"input_file\"}]}]", CN_E_UNSUPPORTED,
          "input[0].content[0]"},
         {"[{\"type\":3}]", CN_E_INVALID, "input[0].type"},
-        {"[{\"type\":\"item_reference\",\"id\":\"x\"}]", CN_E_UNSUPPORTED, "input[0]"},
+        {"[{\"type\":\"file_search_call\"}]", CN_E_UNSUPPORTED, "input[0]"},
+        {"[{\"type\":\"item_reference\"}]", CN_E_INVALID, "input[0].id"},
         {"[{\"type\":\"function_call\",\"name\":\"n\",\"arguments\":\"\"}]", CN_E_INVALID,
          "input[0].call_id"},
         {"[{\"type\":\"function_call\",\"call_id\":\"c\",\"name\":\"n\",\"arguments\":{}}]",
@@ -180,6 +181,33 @@ static void messages_are_what_templates_take(void **state)
     json_decref(messages);
 }
 
+static void references_are_replaced_under_new_ids(void **state)
+{
+    (void)state;
+    static const char *const none[] = {"", "msg", "msg_", "msg_" HEX, "msg_" HEX "00001",
+                                       "msg_" HEX "000", "msg_0123456789ABCDEF" HEX};
+    cn_session_id turn;
+    uint32_t index;
+    const char *id;
+    json_t *items = stored_of("[{\"role\":\"user\",\"content\":\"a\"},"
+                              "{\"type\":\"item_reference\",\"id\":\"fc_" HEX "0003\"}]");
+    assert_true(cn_items_find_reference(items, &index, &id));
+    assert_int_equal(index, 1);
+    assert_true(cn_items_turn_of(id, &turn));
+    assert_string_equal(turn.text, TURN);
+    for (size_t i = 0; i < sizeof none / sizeof none[0]; i++) {
+        assert_false(cn_items_turn_of(none[i], &turn));
+    }
+    static const char call[] = "{\"id\":\"fc_x\",\"type\":\"function_call\",\"call_id\":\"c\"}";
+    const cn_bytes item = {call, sizeof call - 1}, bad = {"{}", 2};
+    assert_int_equal(cn_items_put(items, 1, bad, TURN, NULL), CN_E_CORRUPT);
+    assert_int_equal(cn_items_put(items, 1, item, TURN, NULL), CN_OK);
+    assert_false(cn_items_find_reference(items, &index, &id));
+    assert_string_equal(json_string_value(json_object_get(json_array_get(items, 1), "id")),
+                        "fc_" HEX "0001");
+    json_decref(items);
+}
+
 /* The short way and the parser must agree on every item, or a history would depend on which one read
  * it. */
 static void stored_items_are_the_same_messages(void **state)
@@ -243,6 +271,7 @@ int main(void)
         cmocka_unit_test(what_is_wrong_is_named_by_its_place),
         cmocka_unit_test(an_output_needs_its_call_before_it),
         cmocka_unit_test(messages_are_what_templates_take),
+        cmocka_unit_test(references_are_replaced_under_new_ids),
         cmocka_unit_test(stored_items_are_the_same_messages),
         cmocka_unit_test(items_know_their_ids),
     };
