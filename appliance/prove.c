@@ -18,6 +18,7 @@
  * The last turn goes first: after a restart its prompt restores the pages of the whole conversation,
  * which would otherwise be computed anew, turn by turn, by this program itself.
  *
+ * Where the turn was asked for logprobs, those that it kept are compared as well.
  * JSON numbers are compared as they were written, which is exact: the server writes the shortest
  * text that reads back as the same float. */
 
@@ -69,16 +70,16 @@ static void copy_settings(json_t *request, const json_t *settings)
     if (ends) json_object_set(request, "stop_token_ids", ends);
 }
 
-static json_t *make_request(const proof *p, const json_t *prompt, const json_t *settings,
-                            size_t count, const char *salt)
+static json_t *make_request(const proof *p, const json_t *task, const char *salt)
 {
+    const json_t *settings = member(task, "settings");
     const json_int_t least = json_integer_value(member(settings, "tokens_min"));
+    const json_int_t count = (json_int_t)json_array_size(member(task, "stored"));
     json_t *request = json_object();
     json_object_set_new(request, "model", json_string(p->model));
-    json_object_set_new(request, "prompt", json_deep_copy(prompt));
-    json_object_set_new(request, "max_tokens", json_integer((json_int_t)count));
-    json_object_set_new(request, "min_tokens",
-                        json_integer(least < (json_int_t)count ? least : (json_int_t)count));
+    json_object_set(request, "prompt", json_object_get(task, "prompt"));
+    json_object_set_new(request, "max_tokens", json_integer(count));
+    json_object_set_new(request, "min_tokens", json_integer(least < count ? least : count));
     json_object_set_new(request, "ignore_eos", json_true()); // end_tokens has them
     json_object_set_new(request, "return_token_ids", json_true());
     json_object_set_new(request, "logprobs", json_integer(0));
@@ -167,30 +168,60 @@ static void tell_json(const char *turn, const run runs[RUNS], size_t count, bool
     puts("}");
 }
 
-static void tell(proof *p, const char *turn, const run runs[RUNS], const json_t *stored)
+// Logprobs that the turn was asked for and kept, if any, as a list.
+static json_t *kept_logprobs(const json_t *output)
 {
-    bool equal = true;
-    for (int i = 0; i < RUNS && equal; i++) {
-        const size_t token = difference(runs[i].tokens, stored);
-        const size_t logprob = difference(runs[i].logprobs, runs[0].logprobs);
-        equal = token == SIZE_MAX && logprob == SIZE_MAX;
-        if (equal || p->as_json) continue;
-        char what[32];
-        snprintf(what, sizeof what, "%s %s", run_names[i], token != SIZE_MAX ? "token" : "logprob");
-        if (token != SIZE_MAX) tell_difference(turn, what, token, runs[i].tokens, stored);
-        else tell_difference(turn, what, logprob, runs[i].logprobs, runs[0].logprobs);
+    json_t *kept = json_array();
+    const json_t *part = json_array_get(member(json_array_get(output, 0), "content"), 0), *entry;
+    size_t i;
+    json_array_foreach(member(part, "logprobs"), i, entry)
+    {
+        json_array_append(kept, json_object_get(entry, "logprob"));
     }
-    if (p->as_json) {
-        tell_json(turn, runs, json_array_size(stored), equal);
-    } else if (equal) {
-        printf("%s  %zu tokens: equal; of the prompt %lld were found, %lld cold, %lld warm\n", turn,
-               json_array_size(stored), runs[0].cached, runs[1].cached, runs[2].cached);
-    }
-    p->different += !equal;
+    return kept;
 }
 
-static bool prove_turn(proof *p, const char *turn, const json_t *prompt, const json_t *stored,
-                       const json_t *settings, cn_err *err)
+// Whether a run is what it must be; if not, that is said, but for --json.
+static bool is_equal(const proof *p, const json_t *task, const run *r, const run *first,
+                     const char *name)
+{
+    const char *turn = json_string_value(member(task, "id"));
+    const json_t *stored = member(task, "stored"), *kept = member(task, "logprobs");
+    const size_t token = difference(r->tokens, stored);
+    const size_t logprob = difference(r->logprobs, first->logprobs);
+    size_t was = difference(r->logprobs, kept);
+    if (was >= json_array_size(kept)) was = SIZE_MAX; // what was not kept cannot differ
+    char what[32];
+    snprintf(what, sizeof what, "%s %s", name, token != SIZE_MAX ? "token" : "logprob");
+    if (p->as_json) return token == SIZE_MAX && logprob == SIZE_MAX && was == SIZE_MAX;
+    if (token != SIZE_MAX) tell_difference(turn, what, token, r->tokens, stored);
+    else if (was != SIZE_MAX) tell_difference(turn, what, was, r->logprobs, kept);
+    else if (logprob != SIZE_MAX)
+        tell_difference(turn, what, logprob, r->logprobs, first->logprobs);
+    else return true;
+    return false;
+}
+
+static void tell(proof *p, const json_t *task, const run runs[RUNS])
+{
+    const char *turn = json_string_value(member(task, "id"));
+    const size_t count = json_array_size(member(task, "stored"));
+    bool equal = true;
+    for (int i = 0; i < RUNS && equal; i++) {
+        equal = is_equal(p, task, &runs[i], &runs[0], run_names[i]);
+    }
+    if (p->as_json) tell_json(turn, runs, count, equal);
+    else if (equal) {
+        printf("%s  %zu tokens: equal; of the prompt %lld were found, %lld cold, %lld warm\n", turn,
+               count, runs[0].cached, runs[1].cached, runs[2].cached);
+    }
+    p->turns++;
+    p->tokens += count;
+    p->different += !equal;
+    p->restored += (uint64_t)(runs[0].tiers[1] + runs[0].tiers[2]);
+}
+
+static bool prove_turn(proof *p, const json_t *task, cn_err *err)
 {
     run runs[RUNS] = {{0}};
     char salt[40];
@@ -198,17 +229,11 @@ static bool prove_turn(proof *p, const char *turn, const json_t *prompt, const j
     bool done = true;
     snprintf(salt, sizeof salt, "prove-%016" PRIx64, cn_random_u64(&random));
     for (int i = 0; i < RUNS && done; i++) {
-        json_t *request =
-            make_request(p, prompt, settings, json_array_size(stored), i ? salt : NULL);
+        json_t *request = make_request(p, task, i ? salt : NULL);
         done = generate(p, request, &runs[i], err);
         json_decref(request);
     }
-    if (done) {
-        tell(p, turn, runs, stored);
-        p->turns++;
-        p->tokens += json_array_size(stored);
-        p->restored += (uint64_t)(runs[0].tiers[1] + runs[0].tiers[2]);
-    }
+    if (done) tell(p, task, runs);
     for (int i = 0; i < RUNS; i++) {
         json_decref(runs[i].tokens);
         json_decref(runs[i].logprobs);
@@ -228,10 +253,12 @@ static json_t *task_of(const json_t *line, const json_t *history)
     for (size_t i = 0; i < count; i++) {
         json_array_append(i + sampled < count ? prompt : stored, json_array_get(tokens, i));
     }
-    json_t *task = sampled
-                       ? json_pack("{s:O,s:O,s:O,s:O}", "id", member(line, "id"), "prompt", prompt,
-                                   "stored", stored, "settings", member(line, "settings"))
-                       : NULL;
+    json_t *task = NULL;
+    if (sampled) {
+        task = json_pack("{s:O,s:O,s:O,s:O,s:o}", "id", member(line, "id"), "prompt", prompt,
+                         "stored", stored, "settings", member(line, "settings"), "logprobs",
+                         kept_logprobs(member(line, "output")));
+    }
     json_decref(prompt);
     json_decref(stored);
     return task;
@@ -271,7 +298,7 @@ static bool prove_task(proof *p, const json_t *task, cn_err *err)
     if (!id || json_object_get(p->seen, id)) return true;
     json_object_set_new(p->seen, id, json_true());
     if (model && strcmp(model, p->model) == 0) {
-        return prove_turn(p, id, member(task, "prompt"), member(task, "stored"), settings, err);
+        return prove_turn(p, task, err);
     }
     p->other_model++;
     return true;

@@ -80,27 +80,60 @@ static void print_row(const json_t *conversation)
     putchar('\n');
 }
 
-static int list(const cn_client *client)
+// Adds the conversations of all pages; a scan may name one twice, which then counts once.
+static bool read_all(const cn_client *client, json_t *by_id, cn_err *err)
 {
     char path[PATH_BYTES], after[64] = "";
-    const bool as_json = cn_client_flag_value(client, "--json");
-    cn_err err;
     do {
         snprintf(path, sizeof path, "/v1/conversations%s%s", *after ? "?after=" : "", after);
-        json_t *page = cn_client_json(client, "GET", path, NULL, &err);
-        if (!page) return fail(&err);
-        const json_t *conversation;
+        json_t *page = cn_client_json(client, "GET", path, NULL, err);
+        if (!page) return false;
+        json_t *conversation;
         size_t i;
         json_array_foreach(json_object_get(page, "data"), i, conversation)
         {
-            if (as_json) print_json(conversation);
-            else print_row(conversation);
+            json_object_set(by_id, text_of(conversation, "id"), conversation);
         }
         const bool more = json_is_true(json_object_get(page, "has_more"));
         snprintf(after, sizeof after, "%s", more ? text_of(page, "after") : "");
         json_decref(page);
     } while (*after);
-    return CN_EXIT_OK;
+    return true;
+}
+
+// By age, and by id among those of one second, so that two lists can be compared.
+static int compare_age(const void *a, const void *b)
+{
+    const json_t *left = *(json_t *const *)a, *right = *(json_t *const *)b;
+    const long long difference = number_of(left, "created_at") - number_of(right, "created_at");
+    if (difference != 0) return difference < 0 ? -1 : 1;
+    return strcmp(text_of(left, "id"), text_of(right, "id"));
+}
+
+static int list(const cn_client *client)
+{
+    const bool as_json = cn_client_flag_value(client, "--json");
+    cn_err err;
+    json_t *by_id = json_object(), *conversation;
+    bool done = read_all(client, by_id, &err);
+    const size_t count = json_object_size(by_id);
+    const json_t **rows = calloc(count + 1, sizeof *rows);
+    if (done && !rows)
+        done = cn_err_set(&err, CN_E_MEMORY, "no memory for %zu rows", count) == CN_OK;
+    size_t n = 0;
+    const char *id;
+    json_object_foreach(by_id, id, conversation)
+    {
+        if (done) rows[n++] = conversation;
+    }
+    if (done) qsort(rows, n, sizeof *rows, compare_age);
+    for (size_t i = 0; i < n; i++) {
+        if (as_json) print_json(rows[i]);
+        else print_row(rows[i]);
+    }
+    free(rows);
+    json_decref(by_id);
+    return done ? CN_EXIT_OK : fail(&err);
 }
 
 // ---- show
@@ -394,7 +427,7 @@ static const struct {
     cn_client_flag flag; // beside --json
     bool has_json;
 } jobs[] = {
-    {"ls", "", "list the conversations", list, 0, 0, {NULL}, true},
+    {"ls", "", "list the conversations, oldest first", list, 0, 0, {NULL}, true},
     {"show", "ID", "a conversation and its items", show, 1, 1, {NULL}, true},
     {"tree",
      "ID",

@@ -1,7 +1,11 @@
 """`cairn session`, `cairn prove` and stored chats, against a server with private Redis servers."""
+import contextlib
 import json
 import re
+import threading
+import urllib.request
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -58,7 +62,10 @@ def test_a_chat_is_kept_and_resumed(server: Server) -> None:
     assert "\nuser:\nAnd of Spain?\n\nassistant:\n" in shown
     rows = session(server, "ls").splitlines()
     assert [row for row in rows if row.startswith(one)]
-    listed = {c["id"]: c for c in lines(session(server, "ls", "--json"))}
+    listed = lines(session(server, "ls", "--json"))
+    assert [c["created_at"] for c in listed] == sorted(c["created_at"] for c in listed)
+    assert [row[:53] for row in rows] == [c["id"] for c in listed]
+    listed = {c["id"]: c for c in listed}
     assert listed[one]["revision"] == 4 and listed[one]["object"] == "conversation"
 
 
@@ -194,3 +201,62 @@ def test_a_difference_is_noticed(server: Server) -> None:
     assert "1 differ" in proof.stdout
     told = lines(run("prove", copy, "--url", server.url, "--json").stdout)
     assert {t["equal"] for t in told} == {True, False}
+
+
+def test_kept_logprobs_are_proven(server: Server) -> None:
+    """A turn that was asked for logprobs keeps them, and they come out the same."""
+    def post(path: str, body: dict) -> dict:
+        request = urllib.request.Request(server.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read())
+
+    one = post("/v1/conversations", {})["id"]
+    for n in range(2):
+        answer = post("/v1/responses", {"conversation": one, "input": f"Question {n}?", "temperature": 1.2, "seed": n,
+                                        "include": ["message.output_text.logprobs"], "max_output_tokens": 12})
+        assert len(answer["output"][0]["content"][0]["logprobs"]) >= 3
+    proof = run("prove", one, "--url", server.url)
+    assert proof.returncode == 0 and "2 turns" in proof.stdout and "0 differ" in proof.stdout, proof
+    # The same through somebody in the middle who changes one kept logprob, or one of the warm run.
+    for what, says in (("kept", "DIFFERS: found logprob 2 is -?[0-9.]+, was -0.123$"),
+                       ("warm", "DIFFERS: warm logprob 0 is -0.123, was -?[0-9.]+$")):
+        with in_the_middle(server, what) as url:
+            proof = run("prove", one, "--url", url)
+        assert proof.returncode == 1 and re.search(says, proof.stdout, re.M), proof
+
+
+@contextlib.contextmanager
+def in_the_middle(server: Server, what: str) -> Iterator[str]:
+    """A server that hands everything on and back, with one number changed."""
+    class Handler(BaseHTTPRequestHandler):
+        runs = 0
+
+        def pass_on(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0))) or None
+            request = urllib.request.Request(server.url + self.path, body, {"Content-Type": "application/json"})
+            text = urllib.request.urlopen(request, timeout=30).read().decode()
+            if what == "kept" and self.path.endswith("/export"):
+                rows = lines(text)
+                for row in rows[1:-1]:
+                    row["output"][0]["content"][0]["logprobs"][2]["logprob"] = -0.123
+                text = "".join(json.dumps(row) + "\n" for row in rows)
+            if self.path == "/v1/completions":
+                Handler.runs += 1
+                answer = json.loads(text)
+                if what == "warm" and Handler.runs == 3:
+                    answer["choices"][0]["logprobs"]["token_logprobs"][0] = -0.123
+                text = json.dumps(answer)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(text.encode())))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        do_GET = do_POST = pass_on
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{httpd.server_port}"
+    httpd.shutdown()
