@@ -28,8 +28,14 @@ struct gemm_args {
     const uint4 *w, *a;
     void *c;
     const uint32_t *row_count;
-    uint32_t first_row, groups, out_tiles, c_stride;
+    uint32_t first_row, row_max, groups, out_tiles, c_stride;
 };
+
+static __device__ __forceinline__ uint32_t rows_of(const gemm_args &p)
+{
+    const uint32_t count = *p.row_count, left = count > p.first_row ? count - p.first_row : 0;
+    return left < p.row_max ? left : p.row_max;
+}
 
 static __device__ __forceinline__ uint32_t slice_begin(uint32_t slice, uint32_t groups)
 {
@@ -80,7 +86,7 @@ template <int N, cn_cuda_epilogue E>
 __global__ void __launch_bounds__(STREAM_THREADS) stream_kernel(gemm_args p)
 {
     CN_SHARED(stream_shared<N>, shared);
-    const uint32_t rows = *p.row_count, lane = threadIdx.x % 32, slice = threadIdx.x / 32;
+    const uint32_t rows = rows_of(p), lane = threadIdx.x % 32, slice = threadIdx.x / 32;
     if (rows == 0) return;
     const uint4 *w = p.w + (uint64_t)blockIdx.x * p.groups * 128;
     const uint4 *a = p.a + (uint64_t)(p.first_row + lane / 4) * p.groups * 4 + lane % 4;
@@ -128,7 +134,7 @@ static __device__ __forceinline__ void finish(const gemm_args &p, uint32_t out, 
 template <cn_cuda_epilogue E> __global__ void __launch_bounds__(TILE_THREADS) tile_kernel(gemm_args p)
 {
     enum { N = 8 };
-    const uint32_t rows = *p.row_count, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const uint32_t rows = rows_of(p), lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const uint32_t tile = blockIdx.x * 4 + warp % 4, row = blockIdx.y * TILE_ROWS + warp / 4 * 64;
     if (tile >= p.out_tiles || row >= rows) return;
     const uint32_t live = (rows - row + 7) / 8;
@@ -186,7 +192,7 @@ cudaError_t CN_CUDA(gemm_launch)(const cn_cuda_product *p, cudaStream_t stream)
     if (p->in % CN_CUDA_IN_GROUP != 0 || p->out % CN_CUDA_OUT_TILE != 0 || p->row_max == 0) {
         return cudaErrorInvalidValue;
     }
-    const gemm_args args = {(const uint4 *)p->w, (const uint4 *)p->a, p->c, p->row_count, p->first_row,
+    const gemm_args args = {(const uint4 *)p->w, (const uint4 *)p->a, p->c, p->row_count, p->first_row, p->row_max,
                             p->in / CN_CUDA_IN_GROUP, p->out / CN_CUDA_OUT_TILE, p->c_stride};
     switch (p->epilogue) {
     case CN_CUDA_STORE: return launch<CN_CUDA_STORE>(args, p->row_max, stream);

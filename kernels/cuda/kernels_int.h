@@ -151,7 +151,7 @@ typedef struct cn_cuda_product {
     const void *w;               // packed
     const uint16_t *a;           // [rows][in] bf16; 7 rows behind the last are read as well
     void *c;                     // [rows][c_stride]
-    const uint32_t *row_count;   // how many there are; the rest of row_max is left alone
+    const uint32_t *row_count;   // of a; rows of c behind them are left alone
     uint32_t first_row;          // of a; row 0 of c
     uint32_t row_max, in, out, c_stride;
     cn_cuda_epilogue epilogue;

@@ -7,13 +7,21 @@
 
 #include <string.h>
 
+#if defined(CN_TEST_CUDA_EMU)
+#include "kernels/cuda/cuda.h"
+#define TEST_OPS cn_cuda_emu_ops
+#else
 #include "kernels/cpu/cpu.h"
+#define TEST_OPS cn_cpu_ops
+#endif
 #include "scheduler/engine.h"
 #include "state/store_sim.h"
 #include "tests/identity/random_model.h"
 
 enum { PROMPT_MAX = 330, ANSWER_MAX = 70, ASKS = 10, CHOICES = 2, TOP = 6, DELAY_NS_MAX = 2000000 };
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(CN_TEST_CUDA_EMU)
+enum { CASES = 2 };              // a fiber per CUDA thread
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { CASES = 10 };             // there a case takes ten times as long
 #else
 enum { CASES = 30 };
@@ -63,8 +71,8 @@ static void open_world(world *w, const random_model *model, const char *path, ui
     cn_metrics_init(&w->metrics);
     assert_int_equal(cn_wake_open(&w->wake, &err), CN_OK);
     const cn_backend_options options = {.thread_count = threads, .path = path, .wake = &w->wake};
-    if (cn_cpu_ops.open(&options, &w->backend, &err) != CN_OK) fail_msg("%s", err.text);
-    if (cn_cpu_ops.model_load(w->backend, &model->spec, NULL, NULL, &err) != CN_OK) fail_msg("%s", err.text);
+    if (TEST_OPS.open(&options, &w->backend, &err) != CN_OK) fail_msg("%s", err.text);
+    if (TEST_OPS.model_load(w->backend, &model->spec, NULL, NULL, &err) != CN_OK) fail_msg("%s", err.text);
     const cn_engine_options engine = {
         .backend = w->backend, .page_count = pages, .slot_count = slots, .step_tokens = step_tokens,
         .context_tokens_max = PROMPT_MAX + ANSWER_MAX, .vocab_count = model->spec.vocab_count,
@@ -290,10 +298,10 @@ static uint64_t page_bytes_of(const random_model *model, const char *path)
     cn_kv_info info;
     cn_backend *backend;
     const cn_backend_options options = {.thread_count = 1, .path = path};
-    assert_int_equal(cn_cpu_ops.open(&options, &backend, NULL), CN_OK);
-    assert_int_equal(cn_cpu_ops.model_load(backend, &model->spec, NULL, NULL, NULL), CN_OK);
-    cn_cpu_ops.kv_info(backend, &info);
-    cn_cpu_ops.close(backend);
+    assert_int_equal(TEST_OPS.open(&options, &backend, NULL), CN_OK);
+    assert_int_equal(TEST_OPS.model_load(backend, &model->spec, NULL, NULL, NULL), CN_OK);
+    TEST_OPS.kv_info(backend, &info);
+    TEST_OPS.close(backend);
     return info.page_bytes;
 }
 
@@ -302,12 +310,12 @@ static void compare_on(const char *path)
     static ask alone[ASKS], together[ASKS];
     cn_backend *probe = NULL;
     const cn_backend_options options = {.thread_count = 1, .path = path};
-    if (cn_cpu_ops.open(&options, &probe, NULL) != CN_OK) {
+    if (TEST_OPS.open(&options, &probe, NULL) != CN_OK) {
         print_message("this machine has no path %s\n", path);
         skip();
     }
-    cn_cpu_ops.close(probe);
-    test_rng rng = test_rng_open(path);
+    TEST_OPS.close(probe);
+    test_rng rng = test_rng_open(path ? path : TEST_OPS.name);
     for (int i = 0; i < CASES; i++) {
         random_model model;
         random_model_open(&model, &rng, test_rng_below(&rng, 2) ? CN_DTYPE_BF16 : CN_DTYPE_F32);
@@ -325,10 +333,14 @@ static void compare_on(const char *path)
     }
 }
 
+#if defined(CN_TEST_CUDA_EMU)
+static void on_cuda_emu(void **state) { (void)state; compare_on(NULL); }
+#else
 static void on_avx512_bf16(void **state) { (void)state; compare_on("avx512-bf16"); }
 static void on_avx512(void **state) { (void)state; compare_on("avx512"); }
 static void on_avx2(void **state) { (void)state; compare_on("avx2"); }
 static void on_portable(void **state) { (void)state; compare_on("portable"); }
+#endif
 
 // Otherwise the tests before do not test what they say.
 static void it_was_not_easy(void **state)
@@ -341,10 +353,14 @@ static void it_was_not_easy(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+#if defined(CN_TEST_CUDA_EMU)
+        cmocka_unit_test(on_cuda_emu),
+#else
         cmocka_unit_test(on_avx512_bf16),
         cmocka_unit_test(on_avx512),
         cmocka_unit_test(on_avx2),
         cmocka_unit_test(on_portable),
+#endif
         cmocka_unit_test(it_was_not_easy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

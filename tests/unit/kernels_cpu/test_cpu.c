@@ -1,4 +1,10 @@
+#if defined(CN_TEST_CUDA_EMU)
+#include "kernels/cuda/cuda.h"
+#define TEST_OPS cn_cuda_emu_ops
+#else
 #include "kernels/cpu/cpu.h"
+#define TEST_OPS cn_cpu_ops
+#endif
 
 #include <sched.h>
 #include <string.h>
@@ -7,7 +13,8 @@
 #include "tests/identity/random_model.h"
 #include "tests/unit/cmocka_all.h"
 
-/* Steps, pages and the end of the CPU backend through its own door, with a model of random weights.
+/* Steps, pages and the end of a backend through its own door, with a model of random weights: the CPU's,
+ * and, compiled once more with CN_TEST_CUDA_EMU, the kernels of the GPU in their emulator.
  * Each test runs with F32 pages and with BF16 pages. A wait that never ends is ended by the alarm.
  */
 
@@ -33,14 +40,14 @@ static void fixture_open(fixture *f, cn_dtype dtype)
     for (int i = 0; i < PROMPT; i++) {
         f->prompt[i] = (int32_t)test_rng_below(&rng, f->model.spec.vocab_count);
     }
-    assert_int_equal(cn_cpu_ops.open(&options, &f->backend, NULL), CN_OK);
-    assert_int_equal(cn_cpu_ops.model_load(f->backend, &f->model.spec, NULL, NULL, NULL), CN_OK);
-    assert_int_equal(cn_cpu_ops.kv_create(f->backend, &kv, NULL), CN_OK);
+    assert_int_equal(TEST_OPS.open(&options, &f->backend, NULL), CN_OK);
+    assert_int_equal(TEST_OPS.model_load(f->backend, &f->model.spec, NULL, NULL, NULL), CN_OK);
+    assert_int_equal(TEST_OPS.kv_create(f->backend, &kv, NULL), CN_OK);
 }
 
 static void fixture_close(fixture *f)
 {
-    cn_cpu_ops.close(f->backend);
+    TEST_OPS.close(f->backend);
     random_model_close(&f->model);
 }
 
@@ -57,7 +64,7 @@ static void on_both_kinds_of_page(void (*test)(fixture *f))
 static cn_step_output wait_for_output(fixture *f)
 {
     cn_step_result result;
-    while (!cn_cpu_ops.step_poll(f->backend, &result)) sched_yield();
+    while (!TEST_OPS.step_poll(f->backend, &result)) sched_yield();
     assert_int_equal(result.code, CN_OK);
     return result.output_count ? result.outputs[0] : (cn_step_output){.token = -2};
 }
@@ -74,7 +81,7 @@ static cn_code submit(fixture *f, uint32_t slot, const int32_t *tokens, uint32_t
                           .copies = copy,
                           .copy_count = copy ? 1 : 0};
     cn_ticket ticket;
-    return cn_cpu_ops.step_submit(f->backend, &step, &ticket);
+    return TEST_OPS.step_submit(f->backend, &step, &ticket);
 }
 
 /* Opens a slot on pages first_page, first_page + 1, ... and runs the prompt. */
@@ -95,7 +102,7 @@ static cn_step_output begin(fixture *f, uint32_t slot, uint32_t first_page)
                           .tokens = f->prompt,
                           .token_count = PROMPT};
     cn_ticket ticket;
-    assert_int_equal(cn_cpu_ops.step_submit(f->backend, &step, &ticket), CN_OK);
+    assert_int_equal(TEST_OPS.step_submit(f->backend, &step, &ticket), CN_OK);
     return wait_for_output(f);
 }
 
@@ -139,7 +146,7 @@ static void chain(fixture *f)
         assert_same(&got, &want[i - 1]);
     }
     cn_step_result none;
-    assert_false(cn_cpu_ops.step_poll(f->backend, &none));
+    assert_false(TEST_OPS.step_poll(f->backend, &none));
 }
 
 /* Catches CN_TOKEN_LAST that reads a token too early or of another slot, outputs that the next step
@@ -177,7 +184,7 @@ static void copy_page(fixture *f)
                           .tokens = &want[0].token,
                           .token_count = 1};
     cn_ticket ticket;
-    assert_int_equal(cn_cpu_ops.step_submit(f->backend, &step, &ticket), CN_OK);
+    assert_int_equal(TEST_OPS.step_submit(f->backend, &step, &ticket), CN_OK);
     cn_step_output got = wait_for_output(f);
     assert_same(&got, &want[1]);
     const int32_t other = (want[0].token + 1) % (int32_t)f->model.spec.vocab_count;
@@ -203,15 +210,15 @@ static void move_pages(fixture *f, cn_page_io_kind kind, unsigned char *host, ui
     cn_ticket ticket;
     for (uint32_t i = 0; i < count; i++)
         ops[i] = (cn_page_io){kind, {first_page + i}, host + i * page_bytes};
-    assert_int_equal(cn_cpu_ops.page_io(f->backend, ops, count, &ticket), CN_OK);
-    while (!cn_cpu_ops.page_io_done(f->backend, ticket)) sched_yield();
+    assert_int_equal(TEST_OPS.page_io(f->backend, ops, count, &ticket), CN_OK);
+    while (!TEST_OPS.page_io_done(f->backend, ticket)) sched_yield();
 }
 
 static void round_trip(fixture *f)
 {
     cn_kv_info info;
     cn_step_output want[ANSWER];
-    cn_cpu_ops.kv_info(f->backend, &info);
+    TEST_OPS.kv_info(f->backend, &info);
     unsigned char *pages = malloc(3 * info.page_bytes), *garbage = malloc(3 * info.page_bytes);
     assert_true(pages && garbage);
     plain_answer(f, 0, 0, want);
@@ -244,7 +251,7 @@ static void wait_for_steps(fixture *f, uint64_t count)
 {
     cn_backend_stats stats = {0};
     while (stats.steps < count) {
-        cn_cpu_ops.stats(f->backend, &stats);
+        TEST_OPS.stats(f->backend, &stats);
         sched_yield();
     }
 }
@@ -256,7 +263,7 @@ static void hold_outputs(fixture *f)
     begin(f, 0, 0);
     assert_int_equal(submit(f, 0, f->prompt, 1, PROMPT, NULL), CN_OK);
     assert_int_equal(submit(f, 0, f->prompt, 1, PROMPT + 1, NULL), CN_OK);
-    while (!cn_cpu_ops.step_poll(f->backend, &result)) sched_yield();
+    while (!TEST_OPS.step_poll(f->backend, &result)) sched_yield();
     assert_int_equal(result.output_count, 1);
     const cn_step_output kept = result.outputs[0];
     assert_int_equal(kept.position, PROMPT + 1);
@@ -295,16 +302,20 @@ static void half_open_backends_close(void **state)
     cn_err err;
     cn_backend *backend;
     cn_backend_options options = {.thread_count = 1};
-    assert_int_equal(cn_cpu_ops.open(&options, &backend, &err), CN_OK);
-    cn_cpu_ops.close(backend);
+    assert_int_equal(TEST_OPS.open(&options, &backend, &err), CN_OK);
+    TEST_OPS.close(backend);
+    TEST_OPS.close(NULL);
+#if !defined(CN_TEST_CUDA_EMU)
     options.path = "mmx";
-    assert_int_equal(cn_cpu_ops.open(&options, &backend, &err), CN_E_UNSUPPORTED);
+    assert_int_equal(TEST_OPS.open(&options, &backend, &err), CN_E_UNSUPPORTED);
     assert_non_null(strstr(err.text, "\"mmx\""));
     assert_null(backend);
     options = (cn_backend_options){.thread_count = 257};
-    assert_int_equal(cn_cpu_ops.open(&options, &backend, &err), CN_E_INVALID);
+    assert_int_equal(TEST_OPS.open(&options, &backend, &err), CN_E_INVALID);
     assert_non_null(strstr(err.text, "257; must be 0 to 256"));
-    cn_cpu_ops.close(NULL);
+#else
+    (void)err;
+#endif
 }
 
 int main(void)

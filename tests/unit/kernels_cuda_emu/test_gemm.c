@@ -43,7 +43,8 @@ static void run(problem *p, uint32_t first, uint32_t count, uint32_t row_max)
     for (uint32_t r = 0; r < row_max; r++) {
         for (uint32_t o = 0; o < c_cols; o++) c[r * c_cols + o] = p->c[first + r][o];
     }
-    uint32_t *row_count = device_copy(&count, sizeof count);
+    const uint32_t end = first + count;
+    uint32_t *row_count = device_copy(&end, sizeof end);
     void *dw = device_copy(packed, (size_t)p->out * p->in * 2), *da = device_copy(a, (size_t)a_rows * p->in * 2);
     void *dc = device_copy(c, (size_t)row_max * c_cols * 4);
     const cn_cuda_product product = {.w = dw, .a = da, .c = dc, .row_count = row_count, .first_row = first,
