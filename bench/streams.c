@@ -26,9 +26,11 @@
 
 enum { CHUNK_BYTES = 64, EVENT_BYTES = 4 + CHUNK_BYTES + 2, STAMP_BYTES = 16, DIALLED_MAX = 200,
        DIAL_MS = 20000 };            // "40\r\n", the chunk, "\r\n"
+static const uint64_t WARM_NS = 2000000000;      // events of the first two seconds are not counted
 
 typedef struct stream {
     int fd;
+    bool is_open;
     uint32_t head_left;                      // newlines of the head that have not come
     uint32_t len;
     char part[EVENT_BYTES];
@@ -38,7 +40,7 @@ static struct {
     stream *streams;
     uint32_t count, open_count, ended;
     int epoll_fd;
-    uint64_t events, odd;
+    uint64_t events, odd, count_from_ns;
     cn_clock clock;
     cn_histogram delay_ns;
     const char *path;
@@ -53,13 +55,6 @@ static int connect_to(const struct sockaddr_in *address)
         return -1;
     }
     return fd;
-}
-
-static void ask(const stream *s)
-{
-    char request[512];
-    const int len = snprintf(request, sizeof request, "GET %.256s HTTP/1.1\r\nHost: bench\r\n\r\n", the.path);
-    if (the.path && send(s->fd, request, (size_t)len, MSG_NOSIGNAL) != len) the.odd++;
 }
 
 /* Opens all, at most DIALLED_MAX under way at a time, so that no backlog overflows. */
@@ -86,8 +81,18 @@ static void open_all(const struct sockaddr_in *address)
             }
             settled++;
             the.open_count++;
-            ask(s);
+            s->is_open = true;
         }
+    }
+}
+
+static void ask_all(void)
+{
+    char request[512];
+    const int len = snprintf(request, sizeof request, "GET %.256s HTTP/1.1\r\nHost: bench\r\n\r\n", the.path);
+    for (uint32_t i = 0; i < the.count; i++) {
+        const stream *s = &the.streams[i];
+        if (s->is_open && send(s->fd, request, (size_t)len, MSG_NOSIGNAL) != len) the.odd++;
     }
 }
 
@@ -101,6 +106,7 @@ static void take_event(const char *event, uint64_t now_ns)
         the.odd++;
         return;
     }
+    if (sent_ns < the.count_from_ns) return;
     the.events++;
     cn_histogram_add(&the.delay_ns, now_ns - sent_ns);
 }
@@ -127,7 +133,8 @@ static void read_for(double seconds)
 {
     static char buffer[1 << 16];
     struct epoll_event events[512];
-    const uint64_t end_ns = cn_clock_now_ns(&the.clock) + (uint64_t)(seconds * 1e9);
+    the.count_from_ns = cn_clock_now_ns(&the.clock) + WARM_NS;
+    const uint64_t end_ns = the.count_from_ns + (uint64_t)(seconds * 1e9);
     for (uint64_t now_ns = 0; now_ns < end_ns && the.ended < the.open_count;) {
         const int n = epoll_wait(the.epoll_fd, events, 512, 50);
         for (int i = 0; i < n; i++) {
@@ -185,6 +192,7 @@ int main(int argc, char **argv)
         while (read(STDIN_FILENO, &byte, 1) > 0) continue;
         return 0;
     }
+    ask_all();
     read_for(seconds);
     printf("{\"events\": %llu, \"odd\": %llu, \"ended\": %u, \"p50_us\": %.0f, \"p99_us\": %.0f, "
            "\"p999_us\": %.0f, \"max_us\": %.0f}\n",

@@ -60,7 +60,8 @@ enum {
     LINK_CHECK_FRAMES = 64,
     QUEUE_MAX = 16,
     EAL_ARGUMENT_MAX = 64,
-    PACKET_ROOM_STEP = 2048, PACKET_FRAMES_PER_BLOCK = 16, PACKET_OVERHEAD_BYTES = 96
+    PACKET_ROOM_STEP = 2048, PACKET_FRAMES_PER_BLOCK = 16, PACKET_OVERHEAD_BYTES = 96,
+    PACKET_RING_BYTES = 16 << 20             // 8,192 frames: the answers to a step of as many streams
 };
 static const uint64_t NAP_NS_MIN = 20000, NAP_NS_MAX = 1000000;
 
@@ -272,7 +273,8 @@ static bool complete_device(const port *p, const char *device, char *out, size_t
         {"qpairs", p->queue_count},
         {"blocksz", p->room_bytes * PACKET_FRAMES_PER_BLOCK},
         {"framesz", p->room_bytes},
-        {"framecnt", p->room_bytes > PACKET_ROOM_STEP ? 1024 : 2048}};
+        {"framecnt", PACKET_RING_BYTES / p->room_bytes / PACKET_FRAMES_PER_BLOCK *
+                         PACKET_FRAMES_PER_BLOCK}};
     for (size_t i = 0; i < sizeof defaults / sizeof *defaults && len < out_bytes; i++) {
         device_argument(device, defaults[i].key, given, sizeof given);
         if (given[0]) continue;

@@ -1,11 +1,12 @@
 /* tests/http/echo_server.c: cn_http over kernel sockets, or a DPDK port, with an api that says what it was asked.
  *   echo_server [--address 127.0.0.1:0] [--pace-us 0] [--limit KEY=VALUE]...
- *               [--dpdk-device D --dpdk-address A/24 or --dpdk-address6 A/64]
+ *               [--dpdk-device D --dpdk-address A/24 or --dpdk-address6 A/64] [--idle-polls N]
  * Prints the address that it listens on, and drains and ends with status 0 after SIGTERM.
  *
  *   /ok                           "ok"
  *   /stream?chunks=N&bytes=M      N chunks of M bytes; each round of the api sends one chunk to
- *                                 every stream, then waits for --pace-us
+ *                                 every stream, then waits for --pace-us; with stamp=1 and M at least
+ *                                 16 a chunk begins with the time in nanoseconds, in hexadecimal
  *   /hang                         no answer
  *   /metrics                      Prometheus text
  *   anything else                 JSON of the request
@@ -29,6 +30,7 @@ typedef struct stream {
     cn_exchange exchange;
     unsigned long left;
     size_t chunk_bytes;
+    bool is_stamped;
 } stream;
 
 typedef struct server {
@@ -43,10 +45,11 @@ typedef struct server {
     char *filler;                            // what streams send
     cn_buf text;
     const char *device, *address4, *address6;    // of the DPDK port; NULL: kernel sockets
+    uint32_t idle_polls;                         // as cn_transport_dpdk_options
     cn_nic *nic;
 } server;
 
-enum { CHUNK_BYTES_MAX = 1 << 20 };
+enum { CHUNK_BYTES_MAX = 1 << 20, STAMP_BYTES = 16 };
 static const uint64_t DRAIN_NS = 5000000000;
 
 static server the;
@@ -125,7 +128,8 @@ static void start_stream(const cn_http_request *r)
     }
     the.streams[the.stream_count++] =
         (stream){r->exchange, query_number(r->query, "chunks=", 1),
-                 bytes < CHUNK_BYTES_MAX ? bytes : CHUNK_BYTES_MAX};
+                 bytes < CHUNK_BYTES_MAX ? bytes : CHUNK_BYTES_MAX,
+                 query_number(r->query, "stamp=", 0) && bytes >= STAMP_BYTES};
 }
 
 static void forget_stream(cn_exchange x)
@@ -159,11 +163,32 @@ static void take(cn_http_message *m)
     cn_http_request_free(the.http, m->request);
 }
 
+static void write_stamp(void)
+{
+    static const char digits[] = "0123456789abcdef";
+    const cn_clock clock = cn_clock_system();
+    uint64_t now_ns = cn_clock_now_ns(&clock);
+    for (int i = STAMP_BYTES - 1; i >= 0; i--, now_ns >>= 4) the.filler[i] = digits[now_ns & 15];
+}
+
+// With a pace every stream gets its chunk in every round, whatever the ring says.
+static void feed(stream *s)
+{
+    if (s->is_stamped) write_stamp();
+    bool is_sent;
+    while (!(is_sent = cn_http_send(the.http, s->exchange, the.filler, s->chunk_bytes)) &&
+           the.pace_ns && !atomic_load(&the.stop)) {
+        wait_for_room();
+    }
+    s->left -= is_sent;
+    if (s->is_stamped) memset(the.filler, 'x', STAMP_BYTES);
+}
+
 static void feed_streams(void)
 {
     for (uint32_t i = 0; i < the.stream_count;) {
         stream *s = &the.streams[i];
-        if (s->left && cn_http_send(the.http, s->exchange, the.filler, s->chunk_bytes)) s->left--;
+        if (s->left) feed(s);
         if (s->left == 0 && cn_http_end(the.http, s->exchange)) forget_stream(s->exchange);
         else i++;
     }
@@ -237,6 +262,7 @@ static const char *parse_arguments(int argc, char **argv)
         const char *value = argv[i + 1];
         if (strcmp(argv[i], "--address") == 0) address = value;
         else if (strcmp(argv[i], "--pace-us") == 0) the.pace_ns = strtoull(value, NULL, 10) * 1000;
+        else if (strcmp(argv[i], "--idle-polls") == 0) the.idle_polls = (uint32_t)atoi(value);
         else if (strcmp(argv[i], "--dpdk-device") == 0) the.device = value;
         else if (strcmp(argv[i], "--dpdk-address") == 0) the.address4 = value;
         else if (strcmp(argv[i], "--dpdk-address6") == 0) the.address6 = value;
@@ -253,7 +279,7 @@ static cn_code open_http(const char *address, cn_err *err)
         const cn_nic_dpdk_options port = {.device = the.device, .cpu = -1};
         const cn_code code = cn_nic_dpdk_open(&port, &the.nic, err);
         if (code) return code;
-        cn_transport_dpdk_use(&(cn_transport_dpdk_options){.stack = {
+        cn_transport_dpdk_use(&(cn_transport_dpdk_options){.idle_polls = the.idle_polls, .stack = {
             .nic = the.nic, .clock = options.clock, .random = cn_random_system(),
             .ipv4 = the.address4, .ipv6 = the.address6}});
         options.transport = &cn_transport_dpdk_ops;
