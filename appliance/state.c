@@ -83,7 +83,7 @@ static cn_code read_password(cn_state *s, cn_err *err)
 cn_code cn_state_open(const cn_state_options *options, cn_state **out, cn_err *err)
 {
     const cn_config_settings *c = options->settings;
-    const int durability = cn_store_redis_durability_parse(c->state_durability);
+    const int durability = cn_store_durability_parse(c->state_durability);
     const bool is_private = strcmp(c->state_store, "private") == 0;
     const bool is_redis = strcmp(c->state_store, "redis") == 0;
     *out = NULL;

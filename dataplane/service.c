@@ -182,6 +182,21 @@ static cn_code answer_body(cn_answer *answer, cn_route_id id, cn_err *err)
 
 // ---- operators
 
+// Away is no reason not to be ready: what needs no store is served.
+static void add_store(const cn_api *api, cn_buf *out)
+{
+    const cn_store *store = api->options.store;
+    cn_store_state state;
+    if (!store) {
+        cn_buf_add_text(out, ",\"store\":null}");
+        return;
+    }
+    store->ops->state(store, &state);
+    cn_buf_add_format(out, ",\"store\":{\"durability\":\"%s\",\"log\":\"%s\",\"pages\":\"%s\"}}",
+                      cn_store_durability_name(state.durability), state.log_up ? "up" : "away",
+                      state.pages_up ? "up" : "away");
+}
+
 static cn_code answer_ready(cn_answer *answer)
 {
     const cn_api *api = answer->api;
@@ -191,13 +206,14 @@ static cn_code answer_ready(cn_answer *answer)
     if (draining) {
         cn_buf_add_text(&answer->reply.out,
                         "{\"ready\":false,\"status\":\"draining\",\"reasons\":[\"draining: the "
-                        "server is shutting down; running answers go on\"]}");
+                        "server is shutting down; running answers go on\"]");
     } else if (blocked) {
         cn_buf_add_format(&answer->reply.out,
-                          "{\"ready\":false,\"status\":\"blocked\",\"reasons\":[\"%s\"]}", blocked);
+                          "{\"ready\":false,\"status\":\"blocked\",\"reasons\":[\"%s\"]", blocked);
     } else {
-        cn_buf_add_text(&answer->reply.out, "{\"ready\":true,\"status\":\"ok\",\"reasons\":[]}");
+        cn_buf_add_text(&answer->reply.out, "{\"ready\":true,\"status\":\"ok\",\"reasons\":[]");
     }
+    add_store(api, &answer->reply.out);
     reply_json(answer, draining || blocked ? 503 : 200);
     return CN_OK;
 }

@@ -3,18 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const names[] = {"memory", "process", "fsync", "fsync+replica"};
-
-const char *cn_redis_check_name(cn_durability durability) { return names[durability]; }
-
-int cn_redis_check_parse(const char *name)
-{
-    for (int i = CN_DURABILITY_MEMORY; i <= CN_DURABILITY_FSYNC_REPLICA; i++) {
-        if (strcmp(name, names[i]) == 0) return i;
-    }
-    return -1;
-}
-
 bool cn_redis_check_role(const redisReply *role, char *why, size_t why_bytes)
 {
     if (role->type == REDIS_REPLY_ARRAY && role->elements > 0 &&
@@ -53,15 +41,15 @@ bool cn_redis_check_appending(const redisReply *config, cn_durability wanted, ch
     if (wanted == CN_DURABILITY_MEMORY) return true;
     if (!only || !sync || !pause) return unknown(config, "appendonly", why, why_bytes);
     if (strcmp(only, "yes") != 0) {
-        snprintf(why, why_bytes, "appendonly is %s; %s needs yes", only, names[wanted]);
+        snprintf(why, why_bytes, "appendonly is %s; %s needs yes", only, cn_store_durability_name(wanted));
     } else if (wanted == CN_DURABILITY_PROCESS) {
         // everysec keeps up to two seconds of writes in the process while a sync is under way.
         if (strcmp(sync, "everysec") != 0) return true;
         snprintf(why, why_bytes, "appendfsync is everysec; process needs no or always");
     } else if (strcmp(sync, "always") != 0) {
-        snprintf(why, why_bytes, "appendfsync is %s; %s needs always", sync, names[wanted]);
+        snprintf(why, why_bytes, "appendfsync is %s; %s needs always", sync, cn_store_durability_name(wanted));
     } else if (strcmp(pause, "no") != 0) {
-        snprintf(why, why_bytes, "no-appendfsync-on-rewrite is %s; %s needs no", pause, names[wanted]);
+        snprintf(why, why_bytes, "no-appendfsync-on-rewrite is %s; %s needs no", pause, cn_store_durability_name(wanted));
     } else {
         return true;
     }

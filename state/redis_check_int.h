@@ -17,7 +17,3 @@ bool cn_redis_check_role(const redisReply *role, char *why, size_t why_bytes);
 bool cn_redis_check_appending(const redisReply *config, cn_durability wanted, char *why, size_t why_bytes);
 /* Of CONFIG GET maxmemory* */
 bool cn_redis_check_memory(const redisReply *config, cn_durability wanted, char *why, size_t why_bytes);
-
-/* "memory", "process", "fsync", "fsync+replica" and back; -1 for an unknown name. */
-const char *cn_redis_check_name(cn_durability durability);
-int cn_redis_check_parse(const char *name);

@@ -64,9 +64,9 @@ static int open_lock(const cn_redis_private *p, const char *name, bool *is_ours)
 static void write_pid(int fd, pid_t pid)
 {
     char text[16];
-    const int len = snprintf(text, sizeof text, "%d\n", (int)pid);
-    // Only for those who come later; the lock is what counts.
-    const bool written = ftruncate(fd, 0) == 0 && pwrite(fd, text, (size_t)len, 0) == len;
+    // Of one length, so that a reader finds the old number or the new one. The lock is what counts.
+    const int len = snprintf(text, sizeof text, "%-10d\n", (int)pid);
+    const ssize_t written = pwrite(fd, text, (size_t)len, 0);
     (void)written;
 }
 

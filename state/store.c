@@ -1,6 +1,7 @@
 #include "state/store.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/assert.h"
 #include "base/ring.h"
@@ -9,6 +10,8 @@
 /* How it works. Two rings per port: operations go down, and come back up when they are done. The port
  * counts what is with the store and refuses beyond `op_max`, which is also the size of the ring that
  * leads up; so a completion always finds room, and the store never waits for a user. */
+
+static const char *const durability_names[] = {"memory", "process", "fsync", "fsync+replica"};
 
 struct cn_store_port {
     cn_ring *down, *up;              // of cn_store_op *
@@ -72,6 +75,16 @@ void cn_store_ports_flush(cn_store *store)
         if (port->given && port->wake) cn_wake_signal(port->wake);
         port->given = false;
     }
+}
+
+const char *cn_store_durability_name(cn_durability durability) { return durability_names[durability]; }
+
+int cn_store_durability_parse(const char *name)
+{
+    for (int i = CN_DURABILITY_MEMORY; i <= CN_DURABILITY_FSYNC_REPLICA; i++) {
+        if (strcmp(name, durability_names[i]) == 0) return i;
+    }
+    return -1;
 }
 
 cn_store_port *cn_store_port_at(cn_store *store, uint32_t index)

@@ -69,6 +69,10 @@ typedef enum cn_durability {
     CN_DURABILITY_FSYNC_REPLICA  // survives loss of the machine: in a replica's memory as well
 } cn_durability;
 
+/* "memory", "process", "fsync", "fsync+replica" and back; -1 for an unknown name. */
+const char *cn_store_durability_name(cn_durability durability);
+int cn_store_durability_parse(const char *name);
+
 typedef struct cn_store cn_store;
 typedef struct cn_store_port cn_store_port;
 

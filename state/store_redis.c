@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "state/redis_check_int.h"
 #include "state/redis_log_int.h"
 #include "state/redis_pages_int.h"
 #include "state/store_int.h"
@@ -65,7 +64,7 @@ static void log_change(const redis_store *s, const char *role, bool up, const ch
 {
     cn_log_event(s->logger, up ? CN_LOG_INFO : CN_LOG_WARN, up ? "store_up" : "store_away",
                  cn_log_text("role", role), cn_log_text("why", why),
-                 cn_log_text("durability", cn_redis_check_name(s->settings.durability)));
+                 cn_log_text("durability", cn_store_durability_name(s->settings.durability)));
 }
 
 static void show_state(redis_store *s)
@@ -237,7 +236,3 @@ cn_code cn_store_redis_open(const cn_store_redis_options *o, cn_store **out, cn_
     else *out = &s->base;
     return code;
 }
-
-const char *cn_store_redis_durability_name(cn_durability durability) { return cn_redis_check_name(durability); }
-
-int cn_store_redis_durability_parse(const char *name) { return cn_redis_check_parse(name); }

@@ -39,7 +39,3 @@ typedef struct cn_store_redis_options {
 /* Connects in the background. Errors: CN_E_INVALID (an address; durability that a store without a log
  * cannot have), CN_E_MEMORY. */
 cn_code cn_store_redis_open(const cn_store_redis_options *options, cn_store **out, cn_err *err);
-
-/* "memory", "process", "fsync", "fsync+replica" and back; -1 for an unknown name. */
-const char *cn_store_redis_durability_name(cn_durability durability);
-int cn_store_redis_durability_parse(const char *name);

@@ -333,7 +333,7 @@ static void open_store(driver *d)
     cn_err err = {0};
     const cn_store_redis_options options = {
         .log = d->log, .pages = "", .user = "", .password = d->password,
-        .durability = (cn_durability)cn_store_redis_durability_parse(d->durability), .port_count = 1,
+        .durability = (cn_durability)cn_store_durability_parse(d->durability), .port_count = 1,
         .op_max = OPS, .connection_count = 12, .log_timeout_ns = d->timeout_ms * 1000000u,
         .page_timeout_ns = 1000000000, .clock = d->clock, .random = cn_random_system(),
     };

@@ -99,11 +99,22 @@ static void operations_go_round_between_threads(void **state)
     cn_wake_close(&e.store_wake);
 }
 
+static void durability_has_names(void **state)
+{
+    (void)state;
+    for (int i = CN_DURABILITY_MEMORY; i <= CN_DURABILITY_FSYNC_REPLICA; i++)
+        assert_int_equal(cn_store_durability_parse(cn_store_durability_name((cn_durability)i)), i);
+    assert_string_equal(cn_store_durability_name(CN_DURABILITY_FSYNC_REPLICA), "fsync+replica");
+    assert_int_equal(cn_store_durability_parse("disk"), -1);
+    assert_int_equal(cn_store_durability_parse(""), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(chains_count_each_operation),
         cmocka_unit_test(operations_go_round_between_threads),
+        cmocka_unit_test(durability_has_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
