@@ -90,7 +90,7 @@ class Driver:
         self.process = subprocess.Popen([*MORTAL, DRIVER, "--log", log, *flags], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout.readline() == "ready\n"
 
-    def end(self, timeout_s: float = 60) -> dict[str, int]:
+    def end(self, timeout_s: float = 300) -> dict[str, int]:
         """Stops writing, reads everything back; what came of it."""
         if self.process.poll() is None:
             self.process.terminate()

@@ -1,6 +1,6 @@
 """Acknowledged means durable: servers and writers are killed, and the power is cut, at random moments under
 load; then every acknowledged turn must be in its chain, and no head may point to a turn that is not whole.
-CN_KILLS and CN_POWER_LOSSES make longer runs (tests/soak/run); CN_SEED repeats one."""
+CN_KILLS and CN_POWER_LOSSES make longer runs (tests/soak/state); CN_SEED repeats one."""
 import json
 import os
 import random
