@@ -38,7 +38,7 @@
  * waits in the port until a frame, the wake or the next timer. */
 
 enum {
-    HALF_OPEN_MAX = 1024,
+    HALF_OPEN_MAX = 16384,
     WRITE_BYTES = 16 * 1024,             // given to lwIP at once
     WRITE_BYTES_LEAST = 256,             // smaller pieces would use up what answers are made of
     WRITABLE_SHARE = 4,                  // of the send buffer must be free before writing goes on

@@ -73,7 +73,8 @@ static const tcp_script opening[] = {
     {"beyond the limit of connections SYNs wait", OPEN "port 40001\n< S 0 mss 1000\n"
         "none\nport 40000\n< R 1\nclosed\nport 40001\n" SYN "< . 1 ack 1\nopened 2\n", 1},
     {"a flood makes room by age", "< S 0 mss 1000\n> S. 0 mss mtu\nport 40001\n< S 0 mss 1000\n"
-        "> S. 0 mss mtu\nport 40002\n< S 0 mss 1000\n> S. 0 mss mtu\nport 40000\n< . 1 ack 1\n"
+        "> S. 0 mss mtu\nport 40002\n< S 0 mss 1000\nnone\n+110\n"
+        "< S 0 mss 1000\n> S. 0 mss mtu\nport 40000\n< . 1 ack 1\n"
         "> R. 1\nopened 0\nport 40002\n< . 1 ack 1\nopened\n", 2},
     {"who stops listening keeps what is open", OPEN "stop\nwrite 5\n> . 1+5\n< . 1 ack 6\n"
         "port 40001\n< S 0 mss 1000\n> R. 0 ack 1\n", 0},
