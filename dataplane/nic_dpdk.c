@@ -17,28 +17,20 @@
 #include <unistd.h>
 
 #include <rte_dev.h>
-#include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
 #include <rte_interrupts.h>
 #include <rte_ip.h>
 #include <rte_lcore.h>
-#include <rte_log.h>
 #include <rte_mbuf.h>
-#include <rte_pci.h>
 #include <rte_tcp.h>
 
 #include "base/assert.h"
+#include "dataplane/nic_eal_int.h"
 
 /* How it works. A frame is an mbuf: `handle` is the mbuf, `private` its private area, and nothing is
  * copied on the way in or out. Pools belong to queues, so that a queue that starves cannot starve
  * another.
- *
- * EAL. It is started without devices, and the one device is plugged in afterwards: a device that
- * cannot be used is then an error of its own, with what DPDK wrote about it, and ports
- * can be opened and closed in one process. Only a PCI device has to be named at the start, because
- * otherwise the EAL would take every device that is bound to vfio. rte_eal_init pins the thread that
- * calls it; we put its affinity back.
  *
  * Sleep. Three kinds of device, found out in open:
  * - those with a socket (af_packet, af_xdp): it is polled like any socket. DPDK does not tell its
@@ -59,7 +51,6 @@ enum {
     POOL_CACHE = 256,
     LINK_CHECK_FRAMES = 64,
     QUEUE_MAX = 16,
-    EAL_ARGUMENT_MAX = 64,
     PACKET_ROOM_STEP = 2048, PACKET_FRAMES_PER_BLOCK = 16, PACKET_OVERHEAD_BYTES = 96,
     PACKET_RING_BYTES = 16 << 20             // 8,192 frames: the answers to a step of as many streams
 };
@@ -91,157 +82,6 @@ typedef struct port {
     _Atomic bool link_up, gone;              // relaxed: figures of their own
     queue queues[QUEUE_MAX];
 } port;
-
-// ---- what DPDK says
-
-static struct {
-    bool is_started, was_tried, has_pci;
-    char said[256];                          // since the last step began, for error texts
-    FILE *log;
-} eal;
-
-// Keeps what DPDK says, line after line, as far as there is room: the first lines tell most.
-static ssize_t keep_line(void *cookie, const char *text, size_t len)
-{
-    (void)cookie;
-    size_t end = len;
-    const size_t have = strlen(eal.said);
-    while (end && (text[end - 1] == '\n' || text[end - 1] == ' ')) end--;
-    if (end && have + 2 < sizeof eal.said) {
-        snprintf(eal.said + have, sizeof eal.said - have, "%s%.*s", have ? "; " : "", (int)end, text);
-    }
-    return (ssize_t)len;
-}
-
-static cn_code open_log(cn_err *err)
-{
-    const cookie_io_functions_t functions = {.write = keep_line};
-    eal.log = fopencookie(NULL, "w", functions);
-    if (!eal.log) return cn_err_set(err, CN_E_MEMORY, "dpdk: no memory");
-    setvbuf(eal.log, NULL, _IOLBF, 1024);
-    rte_openlog_stream(eal.log);
-    rte_log_set_global_level(RTE_LOG_WARNING);
-    return CN_OK;
-}
-
-static const char *said(void)
-{
-    return eal.said[0] ? eal.said : "DPDK gives no reason";
-}
-
-// ---- EAL
-
-static uint64_t free_huge_mb(void)
-{
-    static const struct { const char *path; uint64_t mb; } sizes[] = {
-        {"/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", 2},
-        {"/sys/kernel/mm/hugepages/hugepages-1048576kB/free_hugepages", 1024}};
-    uint64_t total_mb = 0;
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        unsigned long long count = 0;
-        FILE *file = fopen(sizes[i].path, "re");
-        if (!file) continue;
-        if (fscanf(file, "%llu", &count) == 1) total_mb += count * sizes[i].mb;
-        fclose(file);
-    }
-    return total_mb;
-}
-
-typedef struct arguments {
-    char *list[EAL_ARGUMENT_MAX];
-    int count;
-    size_t used;
-    char text[2048];
-} arguments;
-
-static bool add_argument(arguments *a, const char *text, size_t len)
-{
-    if (a->count == EAL_ARGUMENT_MAX - 1 || a->used + len + 1 > sizeof a->text) return false;
-    char *at = a->text + a->used;
-    memcpy(at, text, len);
-    at[len] = '\0';
-    a->used += len + 1;
-    a->list[a->count++] = at;
-    return true;
-}
-
-static bool add_words(arguments *a, const char *words)
-{
-    for (const char *at = words; *at;) {
-        at += strspn(at, " \t");
-        const size_t len = strcspn(at, " \t");
-        if (len && !add_argument(a, at, len)) return false;
-        at += len;
-    }
-    return true;
-}
-
-static int first_cpu(const cpu_set_t *set)
-{
-    int cpu = 0;
-    while (cpu < CPU_SETSIZE - 1 && !CPU_ISSET(cpu, set)) cpu++;
-    return cpu;
-}
-
-static bool is_pci(const char *device)
-{
-    struct rte_pci_addr address;
-    char name[PCI_PRI_STR_SIZE + 1];
-    snprintf(name, sizeof name, "%.*s", (int)strcspn(device, ","), device);
-    return rte_pci_addr_parse(name, &address) == 0;
-}
-
-static cn_code eal_arguments(const cn_nic_dpdk_options *o, uint32_t memory_mb, const cpu_set_t *cpus,
-                             arguments *a, cn_err *err)
-{
-    char text[512];
-    const uint64_t free_mb = free_huge_mb();
-    const bool huge = o->memory == CN_NIC_MEMORY_HUGE ||
-                      (o->memory == CN_NIC_MEMORY_AUTO && free_mb >= memory_mb);
-    if (huge && free_mb < memory_mb)
-        return cn_err_set(err, CN_E_MEMORY,
-                          "dpdk.memory: %llu MB of huge pages are free; %u MB are needed "
-                          "(sysctl vm.nr_hugepages)", (unsigned long long)free_mb, memory_mb);
-    snprintf(text, sizeof text, "cairn --lcores 0@%d --no-telemetry", first_cpu(cpus));
-    bool fits = add_words(a, text);
-    // --in-memory leaves no file behind, but EAL refuses it together with --no-huge.
-    if (huge) snprintf(text, sizeof text, "--in-memory");
-    else snprintf(text, sizeof text, "--no-huge -m %u --no-shconf --file-prefix cairn-%d", memory_mb,
-                  (int)getpid());
-    fits = fits && add_words(a, text);
-    if (is_pci(o->device)) snprintf(text, sizeof text, "-a %s", o->device);
-    else snprintf(text, sizeof text, "--no-pci");
-    fits = fits && add_words(a, text) && add_words(a, o->eal_args ? o->eal_args : "");
-    if (!fits)
-        return cn_err_set(err, CN_E_INVALID,
-                          "dpdk.eal_args: too long; must be fewer than %d words and %zu bytes",
-                          EAL_ARGUMENT_MAX - 16, sizeof a->text - 512);
-    return CN_OK;
-}
-
-static cn_code eal_start(const cn_nic_dpdk_options *o, uint32_t memory_mb, cn_err *err)
-{
-    if (eal.is_started) return CN_OK;
-    if (eal.was_tried)
-        return cn_err_set(err, CN_E_IO, "dpdk: the EAL could not be started before (%s); it takes a "
-                          "new process", said());
-    cpu_set_t cpus;
-    arguments a = {.count = 0};
-    CPU_ZERO(&cpus);
-    sched_getaffinity(0, sizeof cpus, &cpus);
-    cn_code code = eal_arguments(o, memory_mb, &cpus, &a, err);
-    if (code == CN_OK) code = open_log(err);
-    if (code != CN_OK) return code;
-    eal.was_tried = true;
-    const int rc = rte_eal_init(a.count, a.list);
-    sched_setaffinity(0, sizeof cpus, &cpus);
-    if (rc < 0)
-        return cn_err_set(err, CN_E_IO, "dpdk: the EAL cannot be started: %s (%s)",
-                          rte_strerror(rte_errno), said());
-    eal.is_started = true;
-    eal.has_pci = is_pci(o->device);
-    return CN_OK;
-}
 
 // ---- the device
 
@@ -325,16 +165,16 @@ static cn_code plug(port *p, const char *device, cn_err *err)
 {
     struct rte_dev_iterator iterator;
     char full[512];
-    if (is_pci(device) && !eal.has_pci)
+    if (cn_nic_eal_is_pci(device) && !cn_nic_eal_has_pci())
         return cn_err_set(err, CN_E_INVALID,
                           "dpdk.device: %s: the EAL of this process was started without PCI", device);
     if (!complete_device(p, device, full, sizeof full))
         return cn_err_set(err, CN_E_INVALID, "dpdk.device: longer than %zu bytes", sizeof full);
-    eal.said[0] = '\0';
+    cn_nic_eal_forget();
     const int rc = rte_dev_probe(full);
     if (rc != 0 && rc != -EEXIST)
         return cn_err_set(err, rc == -EPERM || rc == -EBUSY ? CN_E_IO : CN_E_INVALID,
-                          "dpdk.device: %s: %s (%s)", device, rte_strerror(-rc), said());
+                          "dpdk.device: %s: %s (%s)", device, rte_strerror(-rc), cn_nic_eal_said());
     snprintf(p->name, sizeof p->name, "%.*s", (int)strcspn(device, ","), device);
     p->plugged = true;
     RTE_ETH_FOREACH_MATCHING_DEV(p->id, full, &iterator)
@@ -344,7 +184,7 @@ static cn_code plug(port *p, const char *device, cn_err *err)
     }
     if (rte_eth_dev_get_port_by_name(p->name, &p->id) == 0) return CN_OK;
     return cn_err_set(err, CN_E_INVALID, "dpdk.device: %s: has no network port (%s)", device,
-                      said());
+                      cn_nic_eal_said());
 }
 
 // The sockets that came with the device are those of its queues, in their order.
@@ -387,7 +227,7 @@ static cn_code configure(port *p, const char *device, const struct rte_eth_dev_i
     const int rc = rte_eth_dev_configure(p->id, p->queue_count, p->queue_count, &conf);
     if (rc == 0) return CN_OK;
     return cn_err_set(err, CN_E_INVALID, "dpdk.device: %s: %u queues, mtu %u: %s (%s)", device,
-                      p->queue_count, p->mtu, rte_strerror(-rc), said());
+                      p->queue_count, p->mtu, rte_strerror(-rc), cn_nic_eal_said());
 }
 
 static cn_code open_pool(port *p, uint16_t index, uint32_t frame_count, cn_err *err)
@@ -415,7 +255,7 @@ static cn_code open_queues(port *p, const char *device, cn_err *err)
     }
     if (rc == 0) return CN_OK;
     return cn_err_set(err, CN_E_INVALID, "dpdk.device: %s: its queues cannot be set up: %s (%s)",
-                      device, rte_strerror(-rc), said());
+                      device, rte_strerror(-rc), cn_nic_eal_said());
 }
 
 /* DPDK's af_packet believes that no frame is longer than 1514 bytes. Its rings are not so limited, and
@@ -466,7 +306,7 @@ static void open_interrupts(port *p)
 static cn_code bring_up(port *p, const char *device, bool interrupts, cn_err *err)
 {
     struct rte_eth_dev_info info;
-    eal.said[0] = '\0';
+    cn_nic_eal_forget();
     int rc = rte_eth_dev_info_get(p->id, &info);
     if (rc != 0)
         return cn_err_set(err, CN_E_IO, "dpdk.device: %s: %s", device, rte_strerror(-rc));
@@ -478,7 +318,7 @@ static cn_code bring_up(port *p, const char *device, bool interrupts, cn_err *er
     rc = rte_eth_dev_start(p->id);
     if (rc != 0)
         return cn_err_set(err, CN_E_IO, "dpdk.device: %s: cannot be started: %s (%s)", device,
-                          rte_strerror(-rc), said());
+                          rte_strerror(-rc), cn_nic_eal_said());
     p->started = true;
     return CN_OK;
 }
@@ -566,7 +406,7 @@ static void dpdk_close(cn_nic *nic)
         if (p->queues[i].interrupt_fd >= 0) close(p->queues[i].interrupt_fd);
         rte_mempool_free(p->queues[i].pool);
     }
-    if (p->plugged) rte_eal_hotplug_remove(is_pci(p->name) ? "pci" : "vdev", p->name);
+    if (p->plugged) rte_eal_hotplug_remove(cn_nic_eal_is_pci(p->name) ? "pci" : "vdev", p->name);
     if (p->lock_fd >= 0) close(p->lock_fd);
     free(p);
 }
@@ -870,7 +710,7 @@ cn_code cn_nic_dpdk_open(const cn_nic_dpdk_options *options, cn_nic **out, cn_er
     bool was_there[DESCRIPTOR_LOOK_MAX];
     device_argument(options->device, "iface", p->interface, sizeof p->interface);
     code = lock_interface(p, options->device, err);
-    if (code == CN_OK) code = eal_start(options, memory_mb, err);
+    if (code == CN_OK) code = cn_nic_eal_start(options, memory_mb, err);
     if (code == CN_OK) {
         find_packet_sockets(was_there);
         code = plug(p, options->device, err);
