@@ -46,7 +46,10 @@ void cn_bench_clear_progress(void)
     if (isatty(STDERR_FILENO)) fputs("\r\033[K", stderr);
 }
 
-static void print(const cn_buf *text) { fwrite(text->data, 1, text->len, stdout); }
+static void print(const cn_buf *text)
+{
+    if (text->len > 0) fwrite(text->data, 1, text->len, stdout);
+}
 
 // The files and the text that a finished run leaves.
 static cn_code write_results(const cn_report_run *run, cn_err *err)
