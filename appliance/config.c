@@ -9,6 +9,7 @@
 
 #include <yaml.h>
 
+#include "appliance/backends.h"
 #include "appliance/nearest.h"
 #include "appliance/network.h"
 #include "base/log.h"
@@ -354,8 +355,9 @@ cn_code cn_config_finish(cn_config_settings *s, cn_err *err)
 {
     const cn_code code = read_api_keys_file(s, err);
     if (code != CN_OK) return code;
-    if (strcmp(s->backend, "cpu") != 0) {
-        return cn_err_set(err, CN_E_INVALID, "backend: %.40s; must be cpu", s->backend);
+    if (!cn_backends_find(s->backend)) {
+        return cn_err_set(err, CN_E_INVALID, "backend: %.40s; must be one of %s", s->backend,
+                          cn_backends_names());
     }
     if (cn_log_level_parse(s->log_level) < 0) {
         return cn_err_set(err, CN_E_INVALID,

@@ -15,6 +15,7 @@
 
 #include <sodium.h>
 
+#include "appliance/backends.h"
 #include "appliance/cli.h"
 #include "appliance/network.h"
 #include "appliance/state.h"
@@ -23,7 +24,6 @@
 #include "base/random.h"
 #include "dataplane/api.h"
 #include "dataplane/http.h"
-#include "kernels/cpu/cpu.h"
 #include "model/checkpoint.h"
 #include "model/fingerprint.h"
 #include "model/template.h"
@@ -145,7 +145,7 @@ static cn_code open_backend(serve *s, cn_err *err)
         .path = c->cpu_path[0] ? c->cpu_path : NULL,
         .wake = &s->scheduler.wake,
     };
-    cn_code code = cn_cpu_ops.open(&options, &s->backend, err);
+    cn_code code = cn_backends_find(c->backend)->open(&options, &s->backend, err);
     if (code != CN_OK) return code;
     cn_fingerprint_model(cn_checkpoint_spec(s->checkpoint), s->model);
     code = s->backend->ops->model_load(s->backend, cn_checkpoint_spec(s->checkpoint), show_progress,

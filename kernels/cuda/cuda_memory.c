@@ -126,7 +126,7 @@ static cn_code open_device(cn_cuda *cuda, cn_err *err)
     cn_code code = take_all(cuda, wishes, sizeof wishes / sizeof *wishes, err);
     if (code != CN_OK) return code;
     const uint64_t scratch_bytes = cuda->scratch_bytes;
-    code = CN_CUDA(memory_take)(cuda, &s->pages, cuda->kv.page_count, cuda->page_bytes, false, err);
+    code = CN_CUDA(memory_take)(cuda, &s->pages, cuda->kv.page_count, cuda->page_bytes, true, err);
     cuda->scratch_bytes = scratch_bytes;
     return code;
 }

@@ -1,10 +1,11 @@
 /* decode: attention of rows that bring one token, over paged K and V; and merge, which joins their splits.
  *   shapes  q [rows][heads][D] bf16, out [rows][stride] bf16, D = 16, 32, 64 or 128; up to 16 query heads
  *           per KV head, packed into the 16 rows of an mma
- *   floor   the K and V of every context once: 64 sequences of 4096 tokens, Llama-8B: 1.07 GB per layer
- *           of 32 is 33.6 MB * 32; 250 us per layer at 4.3 TB/s
+ *   floor   the K and V of every context once: 64 sequences of 4096 tokens, Llama-8B: 1.07 GB per layer,
+ *           250 us at 4.3 TB/s
  *   launch  x: items (row, split of 256), which blocks take in turn; y: KV head. 4 warps, 512 * D bytes of
- *           shared memory, so three blocks of D = 128 are on an SM of 227 KB and 192 KB on their way
+ *           shared memory; two blocks of D = 128 are on an SM (172 registers), 128 KB of K and V with them,
+ *           of which some 30 KB must be on their way to keep the memory busy
  *   Each warp has a unit of 64 tokens, two steps of 32, and its own buffers, one for K and one for V: while
  *   it works on the scores, V arrives; while it weighs V, the next K does:
  *
@@ -87,7 +88,7 @@ static __device__ __forceinline__ void join_parts(const float *part, uint64_t st
 }
 
 template <int D>
-__global__ void __launch_bounds__(WARPS * 32, D <= 64 ? 4 : 3) decode_kernel(const cn_cuda_step *step, cn_cuda_attention p)
+__global__ void __launch_bounds__(WARPS * 32, D <= 64 ? 4 : 2) decode_kernel(const cn_cuda_step *step, cn_cuda_attention p)
 {
     CN_SHARED(decode_shared<D>, shared);
     const unsigned char *base = (const unsigned char *)step;

@@ -290,7 +290,7 @@ static __device__ void begin_output(cn_step_output *out, const cn_cuda_wanted &w
     out->top_count = 0;
 }
 
-__global__ void __launch_bounds__(THREADS) sample_kernel(cn_cuda_sampler p)
+__global__ void __launch_bounds__(THREADS, 2) sample_kernel(cn_cuda_sampler p)
 {
     CN_SHARED(sample_shared, shared);
     if (p.first + blockIdx.x >= p.step->wanted_count) return;

@@ -59,7 +59,7 @@ def test_numbers_are_checked(text: str) -> None:
 
 
 @pytest.mark.parametrize("flag, says", [
-    ("--backend=cuda", "backend: cuda; must be cpu"),
+    ("--backend=gpu", "backend: gpu; must be one of cpu, cuda-emu"),
     ("--log.level=loud", "log.level: loud; must be debug, info, warn, error or off"),
     ("--engine.step_tokens=79", "engine.step_tokens: 79; must be at least engine.sequences + 16 (80), "
                                 "so that prompts go on while all decode"),
