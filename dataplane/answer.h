@@ -1,8 +1,9 @@
 /* dataplane/answer.h: one request on its way to being answered.
  * An answer begins with an HTTP request and lives until its reply has left and the engine has given
  * back every generation: a client that goes away ends the reply at once, the rest within one step.
- * It turns tokens into text, looks for stop strings, and has the text written as frames of a stream
- * (dataplane/sse.h) or as one body (dataplane/answer_body.h).
+ * It turns tokens into text, looks for stop strings, and has its kind write what comes of it: chat and
+ * completions as frames of a stream (dataplane/sse.h) or one body (dataplane/answer_body.h), responses
+ * as events of a turn (dataplane/responses.h).
  *
  * Threads: api only.
  * Memory:  an answer is in the api's pool; what belongs to it is in the request's arena, but for

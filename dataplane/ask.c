@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include <sodium.h>
+
 #include "base/assert.h"
 #include "dataplane/api_int.h"
 
@@ -86,6 +88,17 @@ cn_code cn_ask_error(const cn_session_call *call, const char *what, const char *
     }
     *err = call->err;
     return err->code;
+}
+
+void cn_ask_digest(const cn_answer *answer, uint8_t out[CN_KEY_BYTES])
+{
+    const cn_http_request *request = answer->request;
+    crypto_generichash_state state;
+    crypto_generichash_init(&state, NULL, 0, CN_KEY_BYTES);
+    crypto_generichash_update(&state, (const unsigned char *)request->path,
+                              strlen(request->path) + 1);
+    crypto_generichash_update(&state, (const unsigned char *)request->body, request->body_len);
+    crypto_generichash_final(&state, out, CN_KEY_BYTES);
 }
 
 cn_code cn_ask_parse_id(const char *text, const char *prefix, const char *what, cn_session_id *out,

@@ -38,6 +38,9 @@ void cn_ask_go_on(cn_answer *answer);
 /* A failed call's error in the words of the API: CN_E_NOT_FOUND becomes CN_E_ABSENT. */
 cn_code cn_ask_error(const cn_session_call *call, const char *what, const char *id, cn_err *err);
 
+/* What makes two requests with one Idempotency-Key the same: path and body. */
+void cn_ask_digest(const cn_answer *answer, uint8_t out[CN_KEY_BYTES]);
+
 /* An id from a request. Errors: CN_E_ABSENT (cannot be one: `what` names the kind, as in "Response"). */
 cn_code cn_ask_parse_id(const char *text, const char *prefix, const char *what, cn_session_id *out,
                         cn_err *err);

@@ -4,8 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <sodium.h>
-
 #include "dataplane/api_int.h"
 #include "dataplane/items.h"
 #include "dataplane/json_body.h"
@@ -66,8 +64,7 @@ cn_code cn_conversations_body(cn_answer *answer, json_t **out, cn_err *err)
 {
     const cn_http_request *request = answer->request;
     cn_conversations_work *w = work_of(answer);
-    crypto_generichash(w->digest, sizeof w->digest, (const unsigned char *)request->body,
-                       request->body_len, NULL, 0);
+    cn_ask_digest(answer, w->digest);
     *out = NULL;
     if (request->body_len == 0) {
         *out = json_object();

@@ -368,6 +368,9 @@ static cn_code found(cn_answer *answer, const cn_session_call *call, cn_err *err
         return cn_err_set(err, CN_E_EXISTS, "this Idempotency-Key was used for another request");
     }
     if (call->err.code != CN_OK) return cn_ask_error(call, "Response", "", err);
+    if (call->turn.deleted) {
+        return cn_err_set(err, CN_E_ABSENT, "Response with id '%s' not found.", call->turn.id.text);
+    }
     leave(answer);
     return cn_responses_reader_replay(answer, &call->turn, answer->params.stream, 0, err);
 }

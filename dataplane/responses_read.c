@@ -104,10 +104,8 @@ static cn_code read_place(const json_t *body, cn_responses_turn *turn, cn_err *e
 
 static cn_code read_key(cn_answer *answer, cn_responses_turn *turn, cn_err *err)
 {
-    const cn_http_request *request = answer->request;
-    const char *key = cn_http_request_header(request, "idempotency-key");
-    crypto_generichash(turn->digest, sizeof turn->digest, (const unsigned char *)request->body,
-                       request->body_len, NULL, 0);
+    const char *key = cn_http_request_header(answer->request, "idempotency-key");
+    cn_ask_digest(answer, turn->digest);
     turn->keyed = key && turn->stored;
     if (turn->keyed && (!*key || strlen(key) > KEY_CHARS_MAX)) {
         return cn_err_set(err, CN_E_INVALID, "Idempotency-Key: %zu characters; must be 1 to %d",

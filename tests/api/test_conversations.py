@@ -405,6 +405,9 @@ def test_keys(client: openai.OpenAI) -> None:
     assert shown(client, c.id) == ["one", "two"]
     with pytest.raises(openai.ConflictError):
         client.conversations.items.create(c.id, items=[message("three")], extra_headers=key2)
+    other = client.conversations.create()
+    with pytest.raises(openai.ConflictError):        # the same body, for another conversation
+        client.conversations.items.create(other.id, items=[message("two")], extra_headers=key2)
 
 
 def test_a_key_without_items(client: openai.OpenAI) -> None:

@@ -493,6 +493,14 @@ def test_a_key_is_for_one_request(client: openai.OpenAI) -> None:
     assert error.value.response.headers["x-should-retry"] == "false"
 
 
+def test_a_deleted_turn_is_not_told_again(client: openai.OpenAI) -> None:
+    key = f"gone-{time.time_ns()}"
+    r = say(client, "Hi", max_output_tokens=2, **keyed(key))
+    client.responses.delete(r.id)
+    with pytest.raises(openai.NotFoundError):
+        say(client, "Hi", max_output_tokens=2, **keyed(key))
+
+
 def test_a_key_that_is_in_use_asks_to_come_back(client: openai.OpenAI) -> None:
     key = f"busy-{time.time_ns()}"
     body = dict(max_output_tokens=800, extra_body=LONG)

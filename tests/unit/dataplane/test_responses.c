@@ -652,6 +652,19 @@ static void a_server_without_store_answers_what_needs_none(void **state)
     world.store = store;
 }
 
+// Ends whatever the engine has.
+static void end_generations(void)
+{
+    for (uint32_t g = 0; g < world.generation_count; g++) {
+        world_start(g, 0, 0);
+        if (g % 2) world_text(g, 0, "yo");
+        world_finish(g, 0, world.cancelled[g] ? CN_FINISH_CANCELLED : CN_FINISH_LENGTH);
+        world.cancelled[g] = false;
+    }
+    world.generation_count = 0;
+    world_poll();
+}
+
 /* Everything at once, with a store that loses, fails and conflicts and clients that leave: no answer,
  * lock or generation may be left over. The world's close checks that. */
 static void nothing_is_left_over_whatever_happens(void **state)
@@ -666,14 +679,7 @@ static void nothing_is_left_over_whatever_happens(void **state)
         const world_exchange *x = &world.exchanges[exchange];
         faults((cn_store_sim_faults){.delay_ns_max = 100000, .lose_percent = 5, .fail_percent = 5,
                                      .conflict_percent = 5});
-        for (uint32_t g = 0; g < world.generation_count; g++) {
-            world_start(g, 0, 0);
-            if (test_rng_below(&rng, 2)) world_text(g, 0, "yo");
-            world_finish(g, 0, world.cancelled[g] ? CN_FINISH_CANCELLED : CN_FINISH_LENGTH);
-        }
-        world_poll();
-        memset(world.cancelled, 0, sizeof world.cancelled);
-        world.generation_count = 0;
+        end_generations();
         const bool idle = x->generation == 0 || x->ended;
         if (!idle && test_rng_below(&rng, 2)) world_gone(exchange);
         else if (idle) {
@@ -694,6 +700,66 @@ static void nothing_is_left_over_whatever_happens(void **state)
         pass_ns(STORE_NS_MAX + 1000);
     }
     assert_int_equal(cn_api_request_count(world.api), 0);
+}
+
+/* Bodies with a few wrong bytes, and exports too: each gets an answer, and an error that is ours is
+ * never the client's fault. */
+static void damaged_bodies_are_answered_or_refused(void **state)
+{
+    (void)state;
+    char id[128], conversation[128], item[160], bodies[6][4096];
+    make_turn("\"input\":\"hi\"", "yo", id);
+    make_conversation(conversation);
+    snprintf(item, sizeof item, "\"input\":\"hi\",\"conversation\":\"%s\"", conversation);
+    make_turn(item, "yo", item);
+    char paths[6][192] = {"/v1/responses", "/v1/responses", "/v1/conversations", "", "",
+                          "/v1/conversations/import"};
+    snprintf(bodies[0], sizeof bodies[0],
+             "{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_text\",\"text\":\"a<|end|>"
+             "\"}]},{\"type\":\"item_reference\",\"id\":\"msg_%s0000\"},{\"type\":\"function_call\","
+             "\"call_id\":\"c\",\"name\":\"n\",\"arguments\":\"{}\"},{\"type\":\"function_call_output\""
+             ",\"call_id\":\"c\",\"output\":\"o\"}],\"previous_response_id\":\"%s\",\"store\":false}",
+             strchr(id, '_') + 1, id);
+    snprintf(bodies[1], sizeof bodies[1],
+             "{\"input\":\"hi\",\"background\":true,\"stream\":true,\"instructions\":\"x\",\"tools\":[{"
+             "\"type\":\"function\",\"name\":\"<|user|>\",\"parameters\":{}}],\"metadata\":{\"a\":\"b\"},"
+             "\"include\":[\"message.output_text.logprobs\"],\"reasoning\":{\"effort\":\"low\"},\"text\":"
+             "{\"format\":{\"type\":\"text\"}},\"truncation\":\"auto\",\"temperature\":1e-3}");
+    snprintf(bodies[2], sizeof bodies[2],
+             "{\"metadata\":{\"a\":\"\\u0000\"},\"items\":[{\"role\":\"user\",\"content\":\"x\"},"
+             "{\"type\":\"reasoning\",\"summary\":[]}]}");
+    snprintf(paths[3], sizeof paths[3], "/v1/conversations/%s/fork", conversation);
+    snprintf(bodies[3], sizeof bodies[3], "{\"at\":\"%s\",\"metadata\":{\"a\":\"b\"}}", item);
+    snprintf(paths[4], sizeof paths[4], "/v1/conversations/%s", conversation);
+    snprintf(bodies[4], sizeof bodies[4], "{\"metadata\":{\"a\":\"b\"}}");
+    char path[192];
+    snprintf(path, sizeof path, "/v1/conversations/%s/export", conversation);
+    world_send(0, "GET", path, "");
+    snprintf(bodies[5], sizeof bodies[5], "%s", world_body(0));
+    assert_true(strlen(bodies[5]) < sizeof bodies[5] - 8);
+    world.generation_count = 0;          // those of above have ended
+    test_rng rng = test_rng_open("responses_damage");
+    uint32_t accepted = 0;
+    for (int round = 0; round < 6000; round++) {
+        char body[4096];
+        const uint32_t at = test_rng_below(&rng, 6);
+        size_t len = strlen(bodies[at]);
+        memcpy(body, bodies[at], len + 1);
+        for (uint32_t n = test_rng_below(&rng, 4); n > 0; n--) {
+            const size_t where = test_rng_below(&rng, (uint32_t)len - 1);
+            const uint32_t how = test_rng_below(&rng, 3);
+            if (how == 0) body[where] = "\"\\[]{},:0-9.eEnx\xC3\xFF"[test_rng_below(&rng, 19)];
+            else if (how == 1) memmove(body + where, body + where + 1, len-- - where);
+            else memmove(body + where + 1, body + where, len++ - where + 1);
+        }
+        world.queue_room = 1000;
+        post(0, paths[at], body);
+        end_generations();
+        const unsigned status = world.exchanges[0].status;
+        if (!world.exchanges[0].ended || status >= 500) fail_msg("%u: %s", status, body);
+        accepted += status == 200;
+    }
+    assert_in_range(accepted, 1000, 5900);
 }
 
 #define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, open_world, close_world)
@@ -725,6 +791,7 @@ int main(void)
         IN_WORLD(a_key_finds_what_a_dropped_client_left),
         IN_WORLD(a_server_without_store_answers_what_needs_none),
         IN_WORLD(nothing_is_left_over_whatever_happens),
+        IN_WORLD(damaged_bodies_are_answered_or_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
