@@ -14,6 +14,8 @@
 #include "bench/report.h"
 #include "bench/sink.h"
 
+enum { METRICS_BYTES_MAX = 4 << 20 };
+
 volatile sig_atomic_t cn_bench_stop;
 
 static void on_signal(int number)
@@ -92,6 +94,7 @@ static cn_code prepare(cn_attempt_spec *spec, char model[256], cn_err *err)
 
 static int run_load(const cn_settings *settings, unsigned command)
 {
+    cn_buf before, after, gain;
     cn_attempt_spec spec;
     cn_attempt attempt;
     cn_err err;
@@ -113,17 +116,26 @@ static int run_load(const cn_settings *settings, unsigned command)
     code = prepare(&spec, model, &err);
     if (code == CN_OK && spec.body.history == CN_BODY_CONVERSATION)
         code = cn_bench_create_conversations(settings, attempt.plan.session_count, &conversations, &err);
+    cn_buf_init(&before, METRICS_BYTES_MAX);
+    cn_buf_init(&after, METRICS_BYTES_MAX);
+    cn_buf_init(&gain, METRICS_BYTES_MAX);
+    if (code == CN_OK) cn_bench_scrape(settings, &before);
     if (code == CN_OK)
         code = cn_attempt_run(&spec, (const char(*)[80])conversations, &watch, &attempt, &err);
     cn_bench_clear_progress();
+    if (code == CN_OK && before.len > 0) cn_bench_scrape(settings, &after);
+    cn_bench_metrics_gain(&before, &after, &gain);
     const cn_report_run run = {settings, command, &attempt.plan, &attempt.tally, &attempt.summary,
-                               model, spec.has_slo};
+                               model, spec.has_slo, &gain};
     if (code == CN_OK) code = write_results(&run, &err);
     int exit_code = CN_EXIT_OK;
     if (code != CN_OK) exit_code = cn_bench_fail(&err, CN_EXIT_FAILED);
     else if (!attempt.summary.valid) exit_code = CN_BENCH_EXIT_INVALID;
     else if (attempt.summary.failed > 0 || attempt.summary.completed == 0) exit_code = CN_EXIT_FAILED;
     cn_attempt_close(&attempt);
+    cn_buf_close(&before);
+    cn_buf_close(&after);
+    cn_buf_close(&gain);
     free(conversations);
     return exit_code;
 }

@@ -32,6 +32,10 @@ double cn_bench_metric(const cn_buf *text, const char *series);
 /* Reads /metrics; nothing if the server has none. */
 void cn_bench_scrape(const cn_settings *settings, cn_buf *out);
 
+/* What each counter of a page of metrics gained between `before` and `after`, as an object of JSON with
+ * the series as keys; nothing if there was no page, and no gauges. */
+void cn_bench_metrics_gain(const cn_buf *before, const cn_buf *after, cn_buf *out);
+
 /* Reads or writes a whole file. Errors: CN_E_IO. */
 cn_code cn_bench_read_file(const char *path, cn_buf *out, cn_err *err);
 cn_code cn_bench_write_file(const char *path, const cn_buf *text, cn_err *err);

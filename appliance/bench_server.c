@@ -1,6 +1,7 @@
 #include "appliance/bench_int.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -106,6 +107,45 @@ double cn_bench_metric(const cn_buf *text, const char *series)
         at += line_len + 1;
     }
     return found ? sum : -1;
+}
+
+// The series and value of one line of a page of metrics; false for comments and what is no counter.
+static bool read_counter(const char *line, size_t len, char series[256], double *value)
+{
+    const char *space = len > 0 && line[0] != '#' ? memrchr(line, ' ', len) : NULL;
+    char number[64];
+    if (!space || (size_t)(space - line) >= 256) return false;
+    snprintf(series, 256, "%.*s", (int)(space - line), line);
+    snprintf(number, sizeof number, "%.*s", (int)(len - (size_t)(space - line)), space);
+    *value = strtod(number, NULL);
+    const size_t name_len = strcspn(series, "{");
+    static const char *const ends[] = {"_total", "_sum", "_count"};
+    for (int i = 0; i < 3; i++) {
+        const size_t end_len = strlen(ends[i]);
+        if (name_len > end_len && memcmp(series + name_len - end_len, ends[i], end_len) == 0) return true;
+    }
+    return false;
+}
+
+void cn_bench_metrics_gain(const cn_buf *before, const cn_buf *after, cn_buf *out)
+{
+    const char *comma = "{";
+    for (size_t at = 0; at < after->len;) {
+        const char *line = after->data + at;
+        const char *end = memchr(line, '\n', after->len - at);
+        const size_t len = end ? (size_t)(end - line) : after->len - at;
+        char series[256];
+        double now;
+        at += len + 1;
+        if (!read_counter(line, len, series, &now)) continue;
+        const double then = cn_bench_metric(before, series);
+        if (now == fmax(0, then)) continue;
+        cn_buf_add_text(out, comma);
+        cn_buf_add_json(out, series, strlen(series));
+        cn_buf_add_format(out, ":%.10g", now - fmax(0, then));
+        comma = ",";
+    }
+    if (out->len > 0) cn_buf_add_char(out, '}');
 }
 
 cn_code cn_bench_read_file(const char *path, cn_buf *out, cn_err *err)

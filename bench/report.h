@@ -23,6 +23,7 @@ typedef struct cn_report_run {
     const cn_summary *summary;
     const char *model;
     bool has_slo;
+    const cn_buf *server;        // object of JSON: what the server's counters gained; NULL: not known
 } cn_report_run;
 
 /* Everything, as one object. */

@@ -280,6 +280,8 @@ static void write_run(const page *p, const char *name)
     cn_chart_add_text(text_of(p->cairn, "digest"), p->out);
     cn_buf_add_format(p->out, "</code>, of %.0f.</p>\n", number(p->cairn, "digest_turns"));
     add_object(p, "Settings", json_object_get(p->cairn, "settings"));
+    if (json_object_size(json_object_get(p->cairn, "server")) > 0)
+        add_object(p, "What the server counted", json_object_get(p->cairn, "server"));
     add_object(p, "Environment", json_object_get(p->cairn, "environment"));
     cn_buf_add_text(p->out, "</article>\n");
 }

@@ -323,6 +323,9 @@ static void add_cairn(const cn_report_run *r, cn_buf *out)
     add_turns(s, out);
     add_series(s, out);
     add_batches(s, out);
+    cn_buf_add_text(out, ",\"server\":");
+    if (r->server && r->server->len) cn_buf_add(out, r->server->data, r->server->len);
+    else cn_buf_add_text(out, "null");
     cn_buf_add_char(out, '}');
 }
 

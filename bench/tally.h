@@ -18,7 +18,7 @@
 
 /*  id           name            what it means */
 #define CN_OUTCOMES(X)                                                                             \
-    X(UNSENT,     "unsent",       "the run ended before it was due or sent")                       \
+    X(UNSENT,     "unsent",       "the run, or the conversation, ended before it could be sent")   \
     X(OK,         "ok",           "answered")                                                      \
     X(CANCELLED,  "cancelled",    "the plan cancelled it")                                         \
     X(REFUSED,    "refused",      "the connection was refused")                                    \

@@ -24,6 +24,9 @@ def test_answers_are_the_same_at_any_load(tmp_path: Path, url: str) -> None:
     assert crowd.json["max_concurrent_requests"] > 8
     assert alone.json["cairn"]["digest"] == crowd.json["cairn"]["digest"]
     assert alone.json["total_output_tokens"] == 48 * 12
+    counted = crowd.json["cairn"]["server"]
+    assert counted["cairn_generated_tokens_total"] == 48 * 12
+    assert counted['cairn_http_requests_total{code="2xx"}'] >= 48
 
 
 def test_cached_tokens_are_told_by_turn(tmp_path: Path, url: str) -> None:
