@@ -142,6 +142,19 @@ static void forget_stream(cn_exchange x)
     }
 }
 
+static void count_port(void)
+{
+    cn_nic_stats stats;
+    if (!the.nic) return;
+    the.nic->ops->stats(the.nic, &stats);
+    cn_metrics_set(&the.metrics.port_link_up, stats.link_up);
+    cn_metrics_set(&the.metrics.port_rx_frames, stats.rx_frames);
+    cn_metrics_set(&the.metrics.port_tx_frames, stats.tx_frames);
+    cn_metrics_set(&the.metrics.port_rx_missed, stats.rx_missed);
+    cn_metrics_set(&the.metrics.port_rx_no_frame, stats.rx_no_frame);
+    cn_metrics_set(&the.metrics.port_tx_full, stats.tx_full);
+}
+
 static void take(cn_http_message *m)
 {
     if (m->kind == CN_HTTP_GONE) {
@@ -154,6 +167,7 @@ static void take(cn_http_message *m)
     } else if (strcmp(path, "/stream") == 0) {
         start_stream(m->request);
     } else if (strcmp(path, "/metrics") == 0) {
+        count_port();
         cn_buf_clear(&the.text);
         cn_metrics_write(&the.metrics, &the.text);
         answer(m->exchange, "text/plain; version=0.0.4", the.text.data, the.text.len);
