@@ -374,6 +374,7 @@ static bool collect(cn_engine *e)
     }
     cn_metrics_add(&m->steps, 1);
     cn_metrics_add(&m->step_tokens, tokens);
+    e->step_ns = result.busy_ns;
     cn_metrics_add(&m->device_busy_ns, result.busy_ns);
     cn_histogram_add(&m->step_ns, result.busy_ns);
     return true;
@@ -447,7 +448,7 @@ bool cn_engine_poll(cn_engine *e)
     }
     if (e->tiers) {
         cn_restore_ahead(e);
-        worked |= cn_tiers_poll(e->tiers, e->batch.record_count > 0);
+        worked |= cn_tiers_poll(e->tiers, e->batch.record_count > 0 ? e->step_ns + 1 : 0);
     }
     if (reports_fit(e) && e->batch.record_count < CN_BATCH_IN_FLIGHT_MAX) {
         cn_compose_step(e);

@@ -30,6 +30,7 @@ struct cn_engine {
 
     _Atomic uint32_t queued;     // sequences that were submitted and never started
     uint64_t now_ns;             // of this round
+    uint64_t step_ns;            // device time of the last step
     bool asked;                  // pages were looked for in this round: another one moves them
 };
 

@@ -27,9 +27,9 @@ enum {
     STAGING_BYTES = 32 << 20,
     STAGING_FRAMES_MAX = 4096,
     STAGING_FRAMES_MIN = 16,
-    // Of one batch: what decoding waits for. 16 MiB take some 3 ms.
-    READ_BYTES_MAX = 16 << 20,
-    WRITE_BYTES_MAX = 64 << 20,
+    BATCH_BYTES_MAX = 64 << 20,  // what a new sequence waits for: some 15 ms
+    STEP_PARTS = 32,             // beside steps, writing behind may take one such part of their time
+    COPY_BYTES_PER_S = 2000000000,   // until it was measured
     GET_NS = 500000000, PUT_NS = 2000000000,     // until an answer, beside the bytes' time
     NS_PER_BYTE = 4,                             // a store at 0.25 GB/s is not yet late
     DOWN_NS_MIN = 100000000
@@ -197,16 +197,25 @@ static uint32_t pages_of(const cn_tiers *t, uint64_t bytes)
     return count < 1 ? 1 : count > CN_TIERS_MOVES ? CN_TIERS_MOVES : (uint32_t)count;
 }
 
-static bool start_copies(cn_tiers *t, bool is_stepping)
+// Pages that may be written behind in a batch, so that running answers hardly notice.
+static uint32_t pages_in(const cn_tiers *t, uint64_t step_ns)
+{
+    const double rate = cn_tier_rate_per_s(&t->host_rate);
+    const double per_s = rate > 0 ? rate : (double)COPY_BYTES_PER_S;
+    if (step_ns == 0) return pages_of(t, BATCH_BYTES_MAX);
+    return pages_of(t, (uint64_t)(per_s * (double)step_ns / 1e9 / STEP_PARTS));
+}
+
+static bool start_copies(cn_tiers *t, uint64_t step_ns)
 {
     cn_backend *backend = t->options.backend;
     if (t->move_count > 0) return false;
-    cn_tiers_add_restores(t, pages_of(t, WRITE_BYTES_MAX));
-    add_written(t, pages_of(t, READ_BYTES_MAX));
+    cn_tiers_add_restores(t, pages_of(t, BATCH_BYTES_MAX));
+    add_written(t, pages_in(t, step_ns));
     if (t->move_count == 0) return false;
     const cn_code code = backend->ops->page_io(backend, t->io, t->move_count, &t->ticket);
     CN_ASSERT(code == CN_OK);            // AGAIN is excluded: this is the only batch
-    t->move_start_ns = is_stepping ? 0 : t->now_ns;
+    t->move_start_ns = step_ns > 0 ? 0 : t->now_ns;
     return true;
 }
 
@@ -356,13 +365,13 @@ static void publish(cn_tiers *t)
     atomic_store_explicit(&t->unsaved_pages, cn_tiers_store_is_up(t) ? lag : 0, memory_order_relaxed);
 }
 
-bool cn_tiers_poll(cn_tiers *t, bool is_stepping)
+bool cn_tiers_poll(cn_tiers *t, uint64_t step_ns)
 {
     t->now_ns = cn_clock_now_ns(&t->options.clock);
     bool worked = finish_transfers(t);
     worked |= finish_copies(t);
     cn_tiers_advance_restores(t);
-    worked |= start_copies(t, is_stepping);
+    worked |= start_copies(t, step_ns);
     worked |= start_puts(t);
     publish(t);
     return worked;

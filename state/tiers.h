@@ -56,9 +56,10 @@ void cn_tiers_sealed(cn_tiers *tiers, const cn_host_page *page);
 /* The device computed `tokens` of prompts in `busy_ns`. */
 void cn_tiers_prefilled(cn_tiers *tiers, uint32_t tokens, uint64_t busy_ns);
 
-/* One round: copies and operations that ended are taken in, the next ones are started. `is_stepping`: the
- * device has steps to do, behind which copies wait. Never blocks; false if there was nothing to do. */
-bool cn_tiers_poll(cn_tiers *tiers, bool is_stepping);
+/* One round: copies and operations that ended are taken in, the next ones are started. `step_ns`: how long
+ * the device's last step took, 0 if none is in flight: so long do copies wait, and a small part of it
+ * may they take. Never blocks; false if there was nothing to do. */
+bool cn_tiers_poll(cn_tiers *tiers, uint64_t step_ns);
 /* Time until a poll has something to do by itself; UINT64_MAX: only when a wake says so. */
 uint64_t cn_tiers_sleep_ns(const cn_tiers *tiers);
 /* Pages that are not yet where they are safe from a restart, and can get there; 0 without a store, and

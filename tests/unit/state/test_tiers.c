@@ -70,7 +70,7 @@ static bool round_of(fixture *f, uint64_t pass_ns)
 {
     f->now_ns += pass_ns;
     bool worked = f->store && f->store->ops->poll(f->store, 0);
-    worked |= cn_tiers_poll(f->tiers, false);
+    worked |= cn_tiers_poll(f->tiers, 0);
     cn_tiers_check(f->tiers);
     cn_page_pool_check(f->pool);
     return worked;
@@ -189,7 +189,7 @@ static void pages_come_back_from_the_store(void **state)
     cn_store_sim_set_faults(f.store, &(cn_store_sim_faults){.delay_ns_min = MS, .delay_ns_max = 3 * MS});
     open_tiers(&f, 0, 64);
     seal(&f, 0, CHAIN);
-    cn_tiers_poll(f.tiers, false);
+    cn_tiers_poll(f.tiers, 0);
     assert_int_equal(cn_tiers_unsaved(f.tiers), CHAIN);
     settle(&f);
     assert_int_equal(cn_tiers_unsaved(f.tiers), 0);
@@ -266,10 +266,10 @@ static bool restores_in(fixture *f, uint64_t copy_ns)
     cn_restore *restore = start(f, 4);
     if (!restore) return false;
     f->backend.io_stuck = true;
-    cn_tiers_poll(f->tiers, false);
+    cn_tiers_poll(f->tiers, 0);
     f->now_ns += copy_ns;
     f->backend.io_stuck = false;
-    cn_tiers_poll(f->tiers, false);
+    cn_tiers_poll(f->tiers, 0);
     assert_true(cn_tiers_restore_ended(restore));
     cn_tiers_restore_drop(f->tiers, restore);
     return true;
@@ -305,7 +305,7 @@ static void a_store_that_is_away_is_left_alone(void **state)
     open_tiers(&f, 64, 64);
     cn_store_sim_set_faults(f.store, &(cn_store_sim_faults){.pages_down = true});
     seal(&f, 0, CHAIN);
-    cn_tiers_poll(f.tiers, false);
+    cn_tiers_poll(f.tiers, 0);
     for (int i = 0; i < 5000 && cn_tiers_unsaved(f.tiers) > 0; i++) round_of(&f, MS);
     assert_int_equal(cn_tiers_unsaved(f.tiers), 0);
     assert_int_equal(cn_metrics_get(&f.metrics.write_behind_pages), CHAIN);
@@ -350,7 +350,7 @@ static void the_lag_is_bounded(void **state)
     open_tiers(&f, 64, 8);
     f.backend.io_stuck = true;
     seal(&f, 0, 1);
-    cn_tiers_poll(f.tiers, false);       // one is being copied, for a long time
+    cn_tiers_poll(f.tiers, 0);       // one is being copied, for a long time
     seal(&f, 1, 10);                     // eight wait, two are not written
     assert_int_equal(cn_metrics_get(&f.metrics.write_behind_lost), 2);
     cn_page_id page;
@@ -361,6 +361,25 @@ static void the_lag_is_bounded(void **state)
     assert_int_equal(cn_metrics_get(&f.metrics.host_written_bytes), PAGE_BYTES);
     assert_int_equal(cn_metrics_get(&f.metrics.write_behind_lost), 10);  // they were gone by then
     assert_int_equal(cn_page_pool_take(f.pool, &page), CN_OK);
+    close_all(&f);
+}
+
+// Catches batches that running answers wait for: a 32nd part of a step's time, at least one page.
+static void copies_leave_time_for_steps(void **state)
+{
+    (void)state;
+    static fixture f;
+    open_tiers(&f, 64, 64);
+    seal(&f, 0, CHAIN);
+    f.backend.io_stuck = true;
+    cn_tiers_poll(f.tiers, 1000);        // 62 bytes at 2 GB/s
+    assert_int_equal(f.backend.io_count, 1);
+    f.backend.io_stuck = false;
+    cn_tiers_poll(f.tiers, 5300);        // 331 bytes: five pages
+    assert_int_equal(f.backend.io_count, 5);
+    cn_tiers_poll(f.tiers, 0);           // nobody waits
+    assert_int_equal(f.backend.io_count, CHAIN - 6);
+    settle(&f);
     close_all(&f);
 }
 
@@ -376,7 +395,7 @@ static void what_is_not_needed_is_given_back(void **state)
     clear_device(&f);
     cn_restore *gone = start(&f, 5), *kept = start(&f, CHAIN), *other = start(&f, 10);
     f.backend.io_stuck = true;
-    cn_tiers_poll(f.tiers, false);       // copies of all three are under way
+    cn_tiers_poll(f.tiers, 0);       // copies of all three are under way
     cn_tiers_restore_drop(f.tiers, gone);
     assert_false(cn_tiers_yield(f.tiers, kept));     // nothing has arrived
     f.backend.io_stuck = false;
@@ -455,6 +474,7 @@ int main(void)
         cmocka_unit_test(a_store_that_is_away_is_left_alone),
         cmocka_unit_test(answers_go_on_while_the_store_is_away),
         cmocka_unit_test(the_lag_is_bounded),
+        cmocka_unit_test(copies_leave_time_for_steps),
         cmocka_unit_test(what_is_not_needed_is_given_back),
         cmocka_unit_test(restores_are_bounded),
         cmocka_unit_test(a_full_device_ends_it),
