@@ -20,7 +20,8 @@ struct cn_state {
     cn_store *store;                 // NULL: none
 };
 
-// Where the private servers' files are, if nobody says: what systemd gives, then the user's own place.
+// Where the private servers' files are, if nobody says: what systemd gives, then the user's own
+// place.
 static void write_directory(const cn_config_settings *c, char *out, size_t bytes)
 {
     const char *given = c->state_directory[0] ? c->state_directory : getenv("STATE_DIRECTORY");
@@ -67,7 +68,8 @@ static cn_code read_password(cn_state *s, cn_err *err)
     const char *path = s->options.settings->state_password_file;
     if (!path[0]) return CN_OK;
     FILE *file = fopen(path, "re");
-    if (!file) return cn_err_set(err, CN_E_IO, "state.password_file: %s: %s", path, strerror(errno));
+    if (!file)
+        return cn_err_set(err, CN_E_IO, "state.password_file: %s: %s", path, strerror(errno));
     const size_t len = fread(s->password, 1, sizeof s->password, file);
     fclose(file);
     const bool fits = len < sizeof s->password;
@@ -76,8 +78,8 @@ static cn_code read_password(cn_state *s, cn_err *err)
         s->password[i - 1] = '\0';
     return fits && s->password[0]
                ? CN_OK
-               : cn_err_set(err, CN_E_INVALID, "state.password_file: %s: must hold 1 to %d bytes", path,
-                            PASSWORD_BYTES - 1);
+               : cn_err_set(err, CN_E_INVALID, "state.password_file: %s: must hold 1 to %d bytes",
+                            path, PASSWORD_BYTES - 1);
 }
 
 cn_code cn_state_open(const cn_state_options *options, cn_state **out, cn_err *err)
@@ -97,8 +99,9 @@ cn_code cn_state_open(const cn_state_options *options, cn_state **out, cn_err *e
     if (is_redis && !c->state_log[0])
         return cn_err_set(err, CN_E_INVALID, "state.store: redis; state.log must name its server");
     if (is_private && (c->state_log[0] || c->state_pages[0]))
-        return cn_err_set(err, CN_E_INVALID,
-                          "state.store: private; must be redis where state.log or state.pages is set");
+        return cn_err_set(
+            err, CN_E_INVALID,
+            "state.store: private; must be redis where state.log or state.pages is set");
     cn_state *s = calloc(1, sizeof *s);
     if (!s) return cn_err_set(err, CN_E_MEMORY, "no memory");
     s->options = *options;

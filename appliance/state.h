@@ -1,7 +1,7 @@
 /* appliance/state.h: the store of `cairn serve`: which servers it is on, and its thread's work.
  * Without a configured Redis it has private servers. Where those cannot be had (no redis-server, a
- * directory that another cairn uses), the server runs without a store and says why: only stored turns
- * are refused then.
+ * directory that another cairn uses), the server runs without a store and says why: only stored
+ * turns are refused then.
  *
  * Threads: open, connect and close on the main thread; poll on the state thread, between them.
  * Memory:  owns the private servers and the store. */

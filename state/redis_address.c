@@ -41,12 +41,14 @@ static cn_code parse_list(const char *key, const char *text, cn_redis_target *ou
     for (const char *at = text;;) {
         const size_t len = strcspn(at, ",");
         if (out->server_count == CN_REDIS_SERVERS_MAX)
-            return cn_err_set(err, CN_E_INVALID, "%s: more than %d servers", key, CN_REDIS_SERVERS_MAX);
+            return cn_err_set(err, CN_E_INVALID, "%s: more than %d servers", key,
+                              CN_REDIS_SERVERS_MAX);
         if (!parse_server(at, len, &out->servers[out->server_count++]))
-            return cn_err_set(err, CN_E_INVALID,
-                              "%s: \"%.*s\" is no server; must be HOST:PORT, [IPV6]:PORT or unix:/PATH "
-                              "(at most %d bytes)",
-                              key, (int)len, at, CN_REDIS_HOST_BYTES - 1);
+            return cn_err_set(
+                err, CN_E_INVALID,
+                "%s: \"%.*s\" is no server; must be HOST:PORT, [IPV6]:PORT or unix:/PATH "
+                "(at most %d bytes)",
+                key, (int)len, at, CN_REDIS_HOST_BYTES - 1);
         if (at[len] == '\0') return CN_OK;
         at += len + 1;
     }
@@ -64,8 +66,8 @@ cn_code cn_redis_address_parse(const char *key, const char *text, cn_redis_targe
         const char *at = strchr(text, '@');
         const size_t len = at ? (size_t)(at - text) - 9 : 0;
         if (len == 0 || len >= sizeof out->service)
-            return cn_err_set(err, CN_E_INVALID, "%s: \"%s\"; must be sentinel:NAME@HOST:PORT,...", key,
-                              text);
+            return cn_err_set(err, CN_E_INVALID, "%s: \"%s\"; must be sentinel:NAME@HOST:PORT,...",
+                              key, text);
         out->mode = CN_REDIS_SENTINEL;
         memcpy(out->service, text + 9, len);
         text = at + 1;
@@ -80,6 +82,8 @@ bool cn_redis_address_equal(const cn_redis_address *a, const cn_redis_address *b
 
 void cn_redis_address_write(const cn_redis_address *address, char out[CN_REDIS_ADDRESS_BYTES])
 {
-    const char *form = address->port == 0 ? "unix:%s" : strchr(address->host, ':') ? "[%s]:%u" : "%s:%u";
+    const char *form = address->port == 0           ? "unix:%s"
+                       : strchr(address->host, ':') ? "[%s]:%u"
+                                                    : "%s:%u";
     snprintf(out, CN_REDIS_ADDRESS_BYTES, form, address->host, (unsigned)address->port);
 }

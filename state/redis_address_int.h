@@ -1,8 +1,8 @@
 /* state/redis_address_int.h: where Redis servers are, as an operator writes it:
  *   127.0.0.1:6379   [::1]:6379   redis.lan:6379   unix:/run/redis/log.sock    one server
  *   sentinel:NAME@HOST:PORT,HOST:PORT,...                                       the log by Sentinel
- *   cluster:HOST:PORT,HOST:PORT,...                                             the log by Redis Cluster
- * and for pages a list of servers with commas between them.
+ *   cluster:HOST:PORT,HOST:PORT,...                                             the log by Redis
+ * Cluster and for pages a list of servers with commas between them.
  *
  * Threads: any, nothing is kept.
  * Memory:  plain memory of the caller. */
@@ -24,7 +24,12 @@ typedef struct cn_redis_address {
     uint16_t port;                   // 0: `host` is the path of a Unix socket
 } cn_redis_address;
 
-typedef enum cn_redis_mode { CN_REDIS_NONE, CN_REDIS_PLAIN, CN_REDIS_SENTINEL, CN_REDIS_CLUSTER } cn_redis_mode;
+typedef enum cn_redis_mode {
+    CN_REDIS_NONE,
+    CN_REDIS_PLAIN,
+    CN_REDIS_SENTINEL,
+    CN_REDIS_CLUSTER
+} cn_redis_mode;
 
 typedef struct cn_redis_target {
     cn_redis_mode mode;
@@ -34,7 +39,8 @@ typedef struct cn_redis_target {
 } cn_redis_target;
 
 /* Reads `text`; `key` begins error texts. "" is CN_REDIS_NONE. Errors: CN_E_INVALID. */
-cn_code cn_redis_address_parse(const char *key, const char *text, cn_redis_target *out, cn_err *err);
+cn_code cn_redis_address_parse(const char *key, const char *text, cn_redis_target *out,
+                               cn_err *err);
 
 bool cn_redis_address_equal(const cn_redis_address *a, const cn_redis_address *b);
 /* As it is written above. */

@@ -10,7 +10,8 @@ bool cn_redis_check_role(const redisReply *role, char *why, size_t why_bytes)
         if (strcmp(role->element[0]->str, "master") == 0) return true;
         snprintf(why, why_bytes, "is a %s; must be the primary", role->element[0]->str);
     } else {
-        snprintf(why, why_bytes, "ROLE: %s", role->type == REDIS_REPLY_ERROR ? role->str : "no answer");
+        snprintf(why, why_bytes, "ROLE: %s",
+                 role->type == REDIS_REPLY_ERROR ? role->str : "no answer");
     }
     return false;
 }
@@ -34,29 +35,34 @@ static bool unknown(const redisReply *config, const char *name, char *why, size_
     return false;
 }
 
-bool cn_redis_check_appending(const redisReply *config, cn_durability wanted, char *why, size_t why_bytes)
+bool cn_redis_check_appending(const redisReply *config, cn_durability wanted, char *why,
+                              size_t why_bytes)
 {
     const char *only = setting(config, "appendonly"), *sync = setting(config, "appendfsync");
     const char *pause = setting(config, "no-appendfsync-on-rewrite");
     if (wanted == CN_DURABILITY_MEMORY) return true;
     if (!only || !sync || !pause) return unknown(config, "appendonly", why, why_bytes);
     if (strcmp(only, "yes") != 0) {
-        snprintf(why, why_bytes, "appendonly is %s; %s needs yes", only, cn_store_durability_name(wanted));
+        snprintf(why, why_bytes, "appendonly is %s; %s needs yes", only,
+                 cn_store_durability_name(wanted));
     } else if (wanted == CN_DURABILITY_PROCESS) {
         // everysec keeps up to two seconds of writes in the process while a sync is under way.
         if (strcmp(sync, "everysec") != 0) return true;
         snprintf(why, why_bytes, "appendfsync is everysec; process needs no or always");
     } else if (strcmp(sync, "always") != 0) {
-        snprintf(why, why_bytes, "appendfsync is %s; %s needs always", sync, cn_store_durability_name(wanted));
+        snprintf(why, why_bytes, "appendfsync is %s; %s needs always", sync,
+                 cn_store_durability_name(wanted));
     } else if (strcmp(pause, "no") != 0) {
-        snprintf(why, why_bytes, "no-appendfsync-on-rewrite is %s; %s needs no", pause, cn_store_durability_name(wanted));
+        snprintf(why, why_bytes, "no-appendfsync-on-rewrite is %s; %s needs no", pause,
+                 cn_store_durability_name(wanted));
     } else {
         return true;
     }
     return false;
 }
 
-bool cn_redis_check_memory(const redisReply *config, cn_durability wanted, char *why, size_t why_bytes)
+bool cn_redis_check_memory(const redisReply *config, cn_durability wanted, char *why,
+                           size_t why_bytes)
 {
     const char *bytes = setting(config, "maxmemory"), *policy = setting(config, "maxmemory-policy");
     if (wanted == CN_DURABILITY_MEMORY) return true;

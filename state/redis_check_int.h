@@ -14,6 +14,8 @@
 /* Each reads one reply and says in `why` what is wrong; false if something is. */
 bool cn_redis_check_role(const redisReply *role, char *why, size_t why_bytes);
 /* Of CONFIG GET *append* */
-bool cn_redis_check_appending(const redisReply *config, cn_durability wanted, char *why, size_t why_bytes);
+bool cn_redis_check_appending(const redisReply *config, cn_durability wanted, char *why,
+                              size_t why_bytes);
 /* Of CONFIG GET maxmemory* */
-bool cn_redis_check_memory(const redisReply *config, cn_durability wanted, char *why, size_t why_bytes);
+bool cn_redis_check_memory(const redisReply *config, cn_durability wanted, char *why,
+                           size_t why_bytes);

@@ -159,8 +159,8 @@ static cn_redis_verdict read_error(cn_store_op *op, const redisReply *reply)
     if (begins(reply, "WRONGTYPE")) return done(op, CN_E_CORRUPT);
     if (begins(reply, "READONLY") || begins(reply, "NOAUTH") || begins(reply, "NOPERM"))
         return CN_REDIS_ELSEWHERE;
-    // LOADING, BUSY, NOREPLICAS, CLUSTERDOWN, TRYAGAIN, MASTERDOWN pass by themselves. What is not known
-    // may pass as well; if it does not, the deadline ends it.
+    // LOADING, BUSY, NOREPLICAS, CLUSTERDOWN, TRYAGAIN, MASTERDOWN pass by themselves. What is not
+    // known may pass as well; if it does not, the deadline ends it.
     return CN_REDIS_AGAIN;
 }
 
@@ -168,7 +168,8 @@ static cn_redis_verdict read_error(cn_store_op *op, const redisReply *reply)
 static cn_redis_verdict read_scan(cn_store_op *op, const redisReply *reply)
 {
     if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2 ||
-        reply->element[0]->type != REDIS_REPLY_STRING || reply->element[1]->type != REDIS_REPLY_ARRAY)
+        reply->element[0]->type != REDIS_REPLY_STRING ||
+        reply->element[1]->type != REDIS_REPLY_ARRAY)
         return CN_REDIS_AGAIN;
     unsigned long long cursor = 0;
     if (sscanf(reply->element[0]->str, "%llu", &cursor) != 1) return CN_REDIS_AGAIN;
@@ -185,7 +186,8 @@ cn_redis_verdict cn_redis_command_read(cn_store_op *op, const redisReply *reply)
 {
     cn_buf_clear(&op->reply);
     if (reply->type == REDIS_REPLY_ERROR) return read_error(op, reply);
-    const bool is_value = reply->type == REDIS_REPLY_STRING, is_nil = reply->type == REDIS_REPLY_NIL;
+    const bool is_value = reply->type == REDIS_REPLY_STRING,
+               is_nil = reply->type == REDIS_REPLY_NIL;
     switch (op->kind) {
     case CN_STORE_GET:
         if (is_value) cn_buf_add(&op->reply, reply->str, (size_t)reply->len);

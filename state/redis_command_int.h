@@ -1,5 +1,6 @@
 /* state/redis_command_int.h: operations of the log as Redis commands, and replies as results.
- * Each command writes at most one key, once: a torn append-only file then ends with a whole command.
+ * Each command writes at most one key, once: a torn append-only file then ends with a whole
+ * command.
  *
  * Threads: any, nothing is kept.
  * Memory:  commands are appended to the caller's buffer; replies are borrowed. */
@@ -10,7 +11,8 @@
 #include "base/buf.h"
 #include "state/store.h"
 
-/* Compare-and-set of KEYS[1]; with KEYS[2] only while that key holds a value with the SHA-1 ARGV[5]. */
+/* Compare-and-set of KEYS[1]; with KEYS[2] only while that key holds a value with the SHA-1
+ * ARGV[5]. */
 extern const char *const cn_redis_command_script;
 
 /* How a script is called: by its digest, or by its text after NOSCRIPT. */
@@ -20,13 +22,13 @@ typedef struct cn_redis_script_call {
 } cn_redis_script_call;
 
 typedef enum cn_redis_verdict {
-    CN_REDIS_DONE,                   // op->code and op->reply are set
-    CN_REDIS_COMPARE,                // PUT_NEW found a value: read it (write_get), then call compare
-    CN_REDIS_EVAL,                   // the server does not know the script
-    CN_REDIS_GUARDED,                // SWAP was not carried out: the operation before it failed
-    CN_REDIS_AGAIN,                  // not carried out, for a reason that passes
-    CN_REDIS_ELSEWHERE,              // not carried out: this server may not write any more
-    CN_REDIS_MOVED,                  // not carried out: another node has the key
+    CN_REDIS_DONE,      // op->code and op->reply are set
+    CN_REDIS_COMPARE,   // PUT_NEW found a value: read it (write_get), then call compare
+    CN_REDIS_EVAL,      // the server does not know the script
+    CN_REDIS_GUARDED,   // SWAP was not carried out: the operation before it failed
+    CN_REDIS_AGAIN,     // not carried out, for a reason that passes
+    CN_REDIS_ELSEWHERE, // not carried out: this server may not write any more
+    CN_REDIS_MOVED,     // not carried out: another node has the key
     CN_REDIS_ASK
 } cn_redis_verdict;
 

@@ -20,9 +20,9 @@
  *
  *    waiting: [being written] [..] [..]      sent: [being answered] [..] [..]
  *
- * Writing a page: RESP head and blob header from `head`, the page from its memory, checksum and CR LF
- * from `tail`, all by one sendmsg where the socket takes it. The checksum runs PIECE_BYTES ahead of
- * what is written, so that a page passes the cache once.
+ * Writing a page: RESP head and blob header from `head`, the page from its memory, checksum and CR
+ * LF from `tail`, all by one sendmsg where the socket takes it. The checksum runs PIECE_BYTES ahead
+ * of what is written, so that a page passes the cache once.
  *
  * Reading: small things come through `buffer`. While a page is read, what is in the buffer is moved
  * and the rest is read straight into page memory, with the buffer behind it for what follows: of a
@@ -32,8 +32,8 @@
  * goes on into the buffer and is thrown away; a write of which a part has left cannot go on without
  * its memory, so the connection ends with it.
  *
- * Nothing is repeated here: a page that was not stored or not found is computed again. While a server
- * is away, requests fail at once and do not wait for it. */
+ * Nothing is repeated here: a page that was not stored or not found is computed again. While a
+ * server is away, requests fail at once and do not wait for it. */
 
 enum { PIECE_BYTES = 256 * 1024, ROUND_BYTES = 1024 * 1024, SOCKET_BYTES = 1024 * 1024 };
 enum { BLOB_VERSION = 1, CHECKSUM_BYTES = 8, END_BYTES = CHECKSUM_BYTES + 2 };
@@ -181,7 +181,8 @@ static uint32_t write_words(char *out, size_t room, const char *const *words, ui
 {
     size_t len = (size_t)snprintf(out, room, "*%u\r\n", count);
     for (uint32_t i = 0; i < count && len < room; i++)
-        len += (size_t)snprintf(out + len, room - len, "$%zu\r\n%s\r\n", strlen(words[i]), words[i]);
+        len +=
+            (size_t)snprintf(out + len, room - len, "$%zu\r\n%s\r\n", strlen(words[i]), words[i]);
     return len < room ? (uint32_t)len : 0;
 }
 
@@ -218,7 +219,8 @@ static void write_key(const cn_page_key *key, char out[sizeof key_prefix + 2 * C
 
 static cn_redis_blob blob_of(const cn_redis_lane *lane, const cn_page_key *key)
 {
-    cn_redis_blob blob = {.version = htole32(BLOB_VERSION), .page_bytes = htole64(lane->options.page_bytes)};
+    cn_redis_blob blob = {.version = htole32(BLOB_VERSION),
+                          .page_bytes = htole64(lane->options.page_bytes)};
     memcpy(blob.magic, blob_magic, sizeof blob.magic);
     memcpy(blob.key, key->bytes, sizeof blob.key);
     return blob;
@@ -238,15 +240,18 @@ static void begin_request(cn_redis_lane *lane, const cn_redis_page_request *r)
     switch (r->kind) {
     case CN_REDIS_PAGE_GREETING: lane->head_len = write_greeting(lane, r); break;
     case CN_REDIS_PAGE_GET:
-        lane->head_len = write_words(lane->head, sizeof lane->head, (const char *[]){"GET", key}, 2);
+        lane->head_len =
+            write_words(lane->head, sizeof lane->head, (const char *[]){"GET", key}, 2);
         break;
     case CN_REDIS_PAGE_UNLINK:
-        lane->head_len = write_words(lane->head, sizeof lane->head, (const char *[]){"UNLINK", key}, 2);
+        lane->head_len =
+            write_words(lane->head, sizeof lane->head, (const char *[]){"UNLINK", key}, 2);
         break;
     case CN_REDIS_PAGE_PUT: {
         const cn_redis_blob blob = blob_of(lane, &r->key);
-        const int len = snprintf(lane->head, sizeof lane->head, "*3\r\n$3\r\nSET\r\n$%zu\r\n%s\r\n$%llu\r\n",
-                                 strlen(key), key, (unsigned long long)blob_bytes(lane));
+        const int len =
+            snprintf(lane->head, sizeof lane->head, "*3\r\n$3\r\nSET\r\n$%zu\r\n%s\r\n$%llu\r\n",
+                     strlen(key), key, (unsigned long long)blob_bytes(lane));
         CN_ASSERT((size_t)len + sizeof blob <= sizeof lane->head);
         memcpy(lane->head + len, &blob, sizeof blob);
         lane->head_len = (uint32_t)len + (uint32_t)sizeof blob;
@@ -262,7 +267,8 @@ static void hash_ahead(cn_redis_lane *lane, const char *page)
 {
     const uint64_t bytes = lane->options.page_bytes;
     if (lane->out_hashed == bytes || lane->out_hashed > lane->out_at) return;
-    const uint64_t piece = bytes - lane->out_hashed < PIECE_BYTES ? bytes - lane->out_hashed : PIECE_BYTES;
+    const uint64_t piece =
+        bytes - lane->out_hashed < PIECE_BYTES ? bytes - lane->out_hashed : PIECE_BYTES;
     XXH3_64bits_update(lane->out_hash, page + lane->out_hashed, piece);
     lane->out_hashed += piece;
     if (lane->out_hashed < bytes) return;
@@ -281,11 +287,14 @@ static bool write_some(cn_redis_lane *lane, cn_redis_page_request *r)
     struct iovec iov[3];
     struct msghdr message = {.msg_iov = iov};
     if (lane->head_at < lane->head_len)
-        iov[message.msg_iovlen++] = (struct iovec){lane->head + lane->head_at, lane->head_len - lane->head_at};
+        iov[message.msg_iovlen++] =
+            (struct iovec){lane->head + lane->head_at, lane->head_len - lane->head_at};
     if (is_put && lane->out_at < lane->out_hashed)
-        iov[message.msg_iovlen++] = (struct iovec){page + lane->out_at, lane->out_hashed - lane->out_at};
+        iov[message.msg_iovlen++] =
+            (struct iovec){page + lane->out_at, lane->out_hashed - lane->out_at};
     if (is_put && lane->out_hashed == bytes)
-        iov[message.msg_iovlen++] = (struct iovec){lane->tail + lane->tail_at, END_BYTES - lane->tail_at};
+        iov[message.msg_iovlen++] =
+            (struct iovec){lane->tail + lane->tail_at, END_BYTES - lane->tail_at};
     const ssize_t got = sendmsg(lane->fd, &message, MSG_NOSIGNAL);
     if (got < 0) {
         lane->blocked = errno == EAGAIN || errno == EINTR;
@@ -293,10 +302,12 @@ static bool write_some(cn_redis_lane *lane, cn_redis_page_request *r)
         return false;
     }
     uint64_t left = (uint64_t)got;
-    const uint64_t head = left < lane->head_len - lane->head_at ? left : lane->head_len - lane->head_at;
+    const uint64_t head =
+        left < lane->head_len - lane->head_at ? left : lane->head_len - lane->head_at;
     lane->head_at += (uint32_t)head;
     left -= head;
-    const uint64_t body = left < lane->out_hashed - lane->out_at ? left : lane->out_hashed - lane->out_at;
+    const uint64_t body =
+        left < lane->out_hashed - lane->out_at ? left : lane->out_hashed - lane->out_at;
     lane->out_at += body;
     lane->tail_at += (uint32_t)(left - body);
     return true;
@@ -306,8 +317,9 @@ static bool write_lane(cn_redis_lane *lane)
 {
     bool wrote = false;
     const uint64_t round_max = ROUND_BYTES / PIECE_BYTES;        // others want their turn
-    for (uint64_t round = 0; round < round_max && !lane->broken && !lane->connecting && !lane->blocked &&
-                             lane->waiting.count && lane->sent.count < CN_REDIS_LANE_WINDOW;) {
+    for (uint64_t round = 0; round < round_max && !lane->broken && !lane->connecting &&
+                             !lane->blocked && lane->waiting.count &&
+                             lane->sent.count < CN_REDIS_LANE_WINDOW;) {
         cn_redis_page_request *r = lane->waiting.first;
         if (lane->state == CN_REDIS_GREETING && r->kind != CN_REDIS_PAGE_GREETING) break;
         if (lane->head_len == 0) begin_request(lane, r);
@@ -331,8 +343,8 @@ static void answered(cn_redis_lane *lane, cn_code code, bool corrupt)
     lane->reading = CN_REDIS_READ_LINE;
     lane->in_corrupt = false;
     if (r->kind == CN_REDIS_PAGE_GREETING) {
-        const bool last = !lane->sent.count &&
-                          (!lane->waiting.count || lane->waiting.first->kind != CN_REDIS_PAGE_GREETING);
+        const bool last = !lane->sent.count && (!lane->waiting.count || lane->waiting.first->kind !=
+                                                                            CN_REDIS_PAGE_GREETING);
         if (last) lane->state = CN_REDIS_UP;
     } else {
         lane->pause_ns = 0;          // it does its work: the next pause begins small
@@ -488,8 +500,8 @@ static ssize_t read_some(cn_redis_lane *lane)
     if (lane->buffer_at) memmove(lane->buffer, lane->buffer + lane->buffer_at, lane->buffer_len);
     lane->buffer_at = 0;
     if (!op || page_left == lane->options.page_bytes - lane->in_at) {
-        iov[count++] =
-            (struct iovec){lane->buffer + lane->buffer_len, CN_REDIS_LANE_IN_BYTES - lane->buffer_len};
+        iov[count++] = (struct iovec){lane->buffer + lane->buffer_len,
+                                      CN_REDIS_LANE_IN_BYTES - lane->buffer_len};
     }
     const ssize_t got = readv(lane->fd, iov, count);
     if (got <= 0) return got;
@@ -587,7 +599,8 @@ bool cn_redis_lane_tend(cn_redis_lane *lane, uint64_t now)
     const bool expects = lane->connecting || lane->sent.count || lane->waiting.count;
     if (!lane->broken && expects && now >= lane->moved_ns + patience_ns(lane)) {
         char why[64];
-        snprintf(why, sizeof why, "no answer for %llu ms", (unsigned long long)(patience_ns(lane) / 1000000));
+        snprintf(why, sizeof why, "no answer for %llu ms",
+                 (unsigned long long)(patience_ns(lane) / 1000000));
         break_lane(lane, why);
     }
     if (lane->broken) fall(lane, now);

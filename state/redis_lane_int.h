@@ -1,7 +1,7 @@
 /* state/redis_lane_int.h: one connection of the pages role: blobs between page memory and a socket.
- * A page goes out by sendmsg from where it lies and comes in by readv to where it belongs; a checksum
- * is computed piece by piece as they pass. A lane carries either writes or reads, so that a server that
- * holds back writes does not hold back reads.
+ * A page goes out by sendmsg from where it lies and comes in by readv to where it belongs; a
+ * checksum is computed piece by piece as they pass. A lane carries either writes or reads, so that
+ * a server that holds back writes does not hold back reads.
  *
  * Threads: the store's.
  * Memory:  16 KiB per lane; requests are the owner's. */
@@ -51,8 +51,9 @@ typedef struct cn_redis_lane_options {
     const cn_redis_address *address;
     uint64_t page_bytes;
     void *self;
-    /* Gives request->op back, if it still has one, and clears it. `corrupt`: what is under the key is
-     * no page of ours. May be called twice: the second time its answer came after its deadline. */
+    /* Gives request->op back, if it still has one, and clears it. `corrupt`: what is under the key
+     * is no page of ours. May be called twice: the second time its answer came after its deadline.
+     */
     void (*done)(void *self, cn_redis_page_request *request, cn_code code, bool corrupt);
     /* The lane has no further use for the request. */
     void (*over)(void *self, cn_redis_page_request *request);

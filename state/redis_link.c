@@ -15,14 +15,15 @@
  *     ▲                    │                               │
  *     └────────────────────┴── broken, silent, doomed ─────┘
  *
- * hiredis frees its context by itself when a connection breaks, in the middle of any call. So the one
- * place that learns of it is the clean-up hook, which forgets the context and marks the link as
- * broken; what follows from that (answers that will not come, the next attempt) happens in tend, when
- * no call of hiredis is on the stack. For the same reason a callback that is not content with a
- * server dooms the link and does not drop it.
+ * hiredis frees its context by itself when a connection breaks, in the middle of any call. So the
+ * one place that learns of it is the clean-up hook, which forgets the context and marks the link as
+ * broken; what follows from that (answers that will not come, the next attempt) happens in tend,
+ * when no call of hiredis is on the stack. For the same reason a callback that is not content with
+ * a server dooms the link and does not drop it.
  *
  * The pause before an attempt doubles from 10 ms to 1 s, and a random half of it is waited for, so
- * that many clients do not come back at the same moment. It begins anew once the greeting is over. */
+ * that many clients do not come back at the same moment. It begins anew once the greeting is over.
+ */
 
 static const uint64_t PAUSE_MIN_NS = 10000000, PAUSE_MAX_NS = 1000000000;
 
@@ -62,7 +63,8 @@ static void on_connect(const redisAsyncContext *context, int status)
 {
     cn_redis_link *link = context->data;
     if (link && status != REDIS_OK && link->why[0] == '\0')
-        snprintf(link->why, sizeof link->why, "%s", context->errstr ? context->errstr : "not reached");
+        snprintf(link->why, sizeof link->why, "%s",
+                 context->errstr ? context->errstr : "not reached");
 }
 
 static void on_reply(redisAsyncContext *context, void *reply, void *unused);
@@ -120,6 +122,8 @@ static void greet(cn_redis_link *link, uint32_t what, const char *const *words, 
 
 void cn_redis_link_probe(cn_redis_link *link)
 {
+    // A replica of a cluster redirects, and can be asked for the slots.
+    if (link->kind == CN_REDIS_LINK_LOG) greet(link, GREET_ROLE, (const char *[]){"ROLE"}, 1);
     greet(link, GREET_APPEND, (const char *[]){"CONFIG", "GET", "*append*"}, 3);
     greet(link, GREET_MEMORY, (const char *[]){"CONFIG", "GET", "maxmemory*"}, 3);
 }
@@ -137,8 +141,6 @@ static void begin_greeting(cn_redis_link *link)
         snprintf(database, sizeof database, "%u", s->database);
         greet(link, GREET_SELECT, (const char *[]){"SELECT", database}, 2);
     }
-    // A replica of a cluster redirects, and can be asked for the slots.
-    if (link->kind == CN_REDIS_LINK_LOG) greet(link, GREET_ROLE, (const char *[]){"ROLE"}, 1);
     cn_redis_link_probe(link);
     greet(link, GREET_SCRIPT, (const char *[]){"SCRIPT", "LOAD", cn_redis_command_script}, 3);
 }
@@ -207,6 +209,13 @@ void cn_redis_link_doom(cn_redis_link *link, const char *why)
     link->doomed = true;
 }
 
+void cn_redis_link_doom_server(cn_redis_link *link, const char *why)
+{
+    if (link->state == CN_REDIS_DOWN || link->doomed) return;
+    cn_redis_link_doom(link, why);
+    link->unfit = true;
+}
+
 void cn_redis_link_restart(cn_redis_link *link, const char *why)
 {
     const uint64_t now = cn_clock_now_ns(&link->settings->clock);
@@ -222,7 +231,8 @@ void cn_redis_link_restart(cn_redis_link *link, const char *why)
 
 bool cn_redis_link_has_room(const cn_redis_link *link, uint32_t count)
 {
-    return link->state == CN_REDIS_UP && !link->doomed && link->ticket_count + count <= CN_REDIS_TICKETS;
+    return link->state == CN_REDIS_UP && !link->doomed &&
+           link->ticket_count + count <= CN_REDIS_TICKETS;
 }
 
 void cn_redis_link_send(cn_redis_link *link, const cn_buf *command, cn_redis_ticket ticket)
@@ -255,8 +265,7 @@ static void read_greeting(cn_redis_link *link, uint32_t what, const redisReply *
     default:
         if (!good) snprintf(why, sizeof why, "%s", reply->str);
     }
-    if (!good && !link->doomed) link->unfit = true;
-    if (!good) cn_redis_link_doom(link, why);
+    if (!good) cn_redis_link_doom_server(link, why);
     else if (what == GREET_SCRIPT && !link->doomed) rise(link);
 }
 

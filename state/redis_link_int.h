@@ -1,7 +1,8 @@
 /* state/redis_link_int.h: one connection of the log role, over hiredis.
- * A link connects, authenticates, makes sure that the server is a primary that keeps what it promises
- * (durability), and then carries commands. Replies come in the order of commands, each with the
- * ticket that was given with it. A link that breaks connects again after a pause, which grows.
+ * A link connects, authenticates, makes sure that the server is a primary that keeps what it
+ * promises (durability), and then carries commands. Replies come in the order of commands, each
+ * with the ticket that was given with it. A link that breaks connects again after a pause, which
+ * grows.
  *
  * Threads: the store's.
  * Memory:  CN_REDIS_TICKETS tickets per link; hiredis' own buffers. */
@@ -51,7 +52,11 @@ typedef enum cn_redis_link_kind {
     CN_REDIS_LINK_SENTINEL           // carries commands at once
 } cn_redis_link_kind;
 
-typedef enum cn_redis_link_state { CN_REDIS_DOWN, CN_REDIS_GREETING, CN_REDIS_UP } cn_redis_link_state;
+typedef enum cn_redis_link_state {
+    CN_REDIS_DOWN,
+    CN_REDIS_GREETING,
+    CN_REDIS_UP
+} cn_redis_link_state;
 
 struct cn_redis_link {
     const cn_redis_settings *settings;
@@ -79,7 +84,8 @@ void cn_redis_link_init(cn_redis_link *link, const cn_redis_settings *settings,
 /* Drops the connection without calling back. */
 void cn_redis_link_close(cn_redis_link *link);
 
-/* Connects if it is time, drops what is doomed or silent for too long. True if something changed. */
+/* Connects if it is time, drops what is doomed or silent for too long. True if something changed.
+ */
 bool cn_redis_link_tend(cn_redis_link *link, uint64_t now);
 /* When tend has something to do; UINT64_MAX: only after a reply. */
 uint64_t cn_redis_link_due_ns(const cn_redis_link *link);
@@ -87,9 +93,14 @@ uint64_t cn_redis_link_due_ns(const cn_redis_link *link);
 void cn_redis_link_restart(cn_redis_link *link, const char *why);
 /* As restart, at the end of the round and after a pause; allowed in a callback. */
 void cn_redis_link_doom(cn_redis_link *link, const char *why);
+/* As doom, where the server is why: its other links are doomed as well. */
+void cn_redis_link_doom_server(cn_redis_link *link, const char *why);
+/* As doom, where the server is why: its other links are doomed as well. */
+void cn_redis_link_doom_server(cn_redis_link *link, const char *why);
 
-/* Asks again what the greeting asked about durability, which an operator may change at any time, and
- * so notices a server that is silent when nobody else asks. There must be room for two commands. */
+/* Asks again what the greeting asked about durability, which an operator may change at any time,
+ * and so notices a server that is silent when nobody else asks. There must be room for two
+ * commands. */
 void cn_redis_link_probe(cn_redis_link *link);
 
 /* Whether `count` commands can be sent. */

@@ -16,25 +16,26 @@
  *                  └─────────┘  broken, redirected, or later (again_ns)
  *
  * Order. Each request stands in the queue of its key's bucket until it is answered, and a unit is
- * blocked until each of its requests is first in its queue, or behind requests of its own unit only.
- * All queues are joined at the moment of submission, so nobody waits in a circle; and since the order
- * is kept here, a request may be sent on any connection, and sent again on another.
+ * blocked until each of its requests is first in its queue, or behind requests of its own unit
+ * only. All queues are joined at the moment of submission, so nobody waits in a circle; and since
+ * the order is kept here, a request may be sent on any connection, and sent again on another.
  *
- * A commit (PUT_NEW, then SWAP) leaves as two commands without a wait between. The SWAP's script looks
- * whether the value of the PUT_NEW is there, by its SHA-1: whatever became of the first command (full,
- * refused, another value), a head never points to a turn that was not stored. Other chains, and all
- * in a cluster, where two keys live on two servers, are sent one by one.
+ * A commit (PUT_NEW, then SWAP) leaves as two commands without a wait between. The SWAP's script
+ * looks whether the value of the PUT_NEW is there, by its SHA-1: whatever became of the first
+ * command (full, refused, another value), a head never points to a turn that was not stored. Other
+ * chains, and all in a cluster, where two keys live on two servers, are sent one by one.
  *
- * Answers to commands that nobody waits for any more (the deadline came first) are told apart by the
- * generation that each ticket carries.
+ * Answers to commands that nobody waits for any more (the deadline came first) are told apart by
+ * the generation that each ticket carries.
  *
- * `maybe`: a command was sent and its answer lost. What then reads like a refusal may be the trace of
- * our own success (the head has moved, by us and then by somebody else), so it is told as unknown.
+ * `maybe`: a command was sent and its answer lost. What then reads like a refusal may be the trace
+ * of our own success (the head has moved, by us and then by somebody else), so it is told as
+ * unknown.
  *
- * Replica level: behind the writes of a round goes a write of our own and WAIT. WAIT counts writes of
- * its own connection only, and a repeated command may find its work done and write nothing; the extra
- * write makes sure that WAIT waits for all that came before it. Replies of writes are held until it
- * has counted a replica, and sent again if it has not. */
+ * Replica level: behind the writes of a round goes a write of our own and WAIT. WAIT counts writes
+ * of its own connection only, and a repeated command may find its work done and write nothing; the
+ * extra write makes sure that WAIT waits for all that came before it. Replies of writes are held
+ * until it has counted a replica, and sent again if it has not. */
 
 enum { WHAT_OP, WHAT_COMPARE, WHAT_ASKING, WHAT_SYNC, WHAT_WAIT };
 enum { PAIR_ROOM = 8, CURSOR_NODE_SHIFT = 48 };
@@ -239,7 +240,8 @@ static void conclude(cn_redis_log *log, cn_redis_link *link, request *r)
     settle(log, r->unit);
 }
 
-static void redirect(cn_redis_log *log, cn_redis_link *link, request *r, const redisReply *reply, bool asks)
+static void redirect(cn_redis_log *log, cn_redis_link *link, request *r, const redisReply *reply,
+                     bool asks)
 {
     uint32_t slot;
     cn_redis_address address;
@@ -270,8 +272,8 @@ static void read_reply(cn_redis_log *log, cn_redis_link *link, request *r, uint3
                        const redisReply *reply)
 {
     const uint64_t cursor = r->op->cursor;
-    const cn_redis_verdict verdict =
-        what == WHAT_COMPARE ? cn_redis_command_compare(r->op, reply) : cn_redis_command_read(r->op, reply);
+    const cn_redis_verdict verdict = what == WHAT_COMPARE ? cn_redis_command_compare(r->op, reply)
+                                                          : cn_redis_command_read(r->op, reply);
     r->compares = verdict == CN_REDIS_COMPARE;
     switch (verdict) {
     case CN_REDIS_DONE:
@@ -289,7 +291,7 @@ static void read_reply(cn_redis_log *log, cn_redis_link *link, request *r, uint3
         again(log, r, true);
         return;
     case CN_REDIS_ELSEWHERE:
-        cn_redis_link_doom(link, reply->str);
+        cn_redis_link_doom_server(link, reply->str);
         cn_redis_nodes_doubt(log->nodes);
         again(log, r, true);
         return;
@@ -301,7 +303,8 @@ static void read_reply(cn_redis_log *log, cn_redis_link *link, request *r, uint3
 // The replicas have been counted (or not: NULL): writes whose replies were held are done, or not.
 static void read_wait(cn_redis_log *log, cn_redis_link *link, const redisReply *reply)
 {
-    const bool good = reply && reply->type == REDIS_REPLY_INTEGER && reply->integer >= 1 && !link->wait_failed;
+    const bool good =
+        reply && reply->type == REDIS_REPLY_INTEGER && reply->integer >= 1 && !link->wait_failed;
     const uint32_t count = link->waiting_count;
     link->waiting_count = 0;
     link->wait_failed = false;
@@ -324,7 +327,8 @@ static void on_reply(void *self, cn_redis_link *link, cn_redis_ticket ticket, re
     if (ticket.owner == log->nodes) {
         cn_redis_nodes_reply(log->nodes, link, reply);
     } else if (ticket.owner == log) {
-        if (ticket.what == WHAT_SYNC && (!reply || reply->type == REDIS_REPLY_ERROR)) link->wait_failed = true;
+        if (ticket.what == WHAT_SYNC && (!reply || reply->type == REDIS_REPLY_ERROR))
+            link->wait_failed = true;
         if (ticket.what == WHAT_WAIT) read_wait(log, link, reply);
     } else {
         request *r = ticket.owner;
@@ -355,15 +359,16 @@ static void on_down(void *self, cn_redis_link *link)
 
 // ---- sending
 
-static void send_words(cn_redis_log *log, cn_redis_link *link, uint32_t what, const char *const *words,
-                       uint32_t count)
+static void send_words(cn_redis_log *log, cn_redis_link *link, uint32_t what,
+                       const char *const *words, uint32_t count)
 {
     cn_buf_clear(&log->command);
     cn_redis_command_write_words(&log->command, words, count);
     cn_redis_link_send(link, &log->command, (cn_redis_ticket){log, 0, what});
 }
 
-static void send_request(cn_redis_log *log, cn_redis_link *link, request *r, const cn_store_op *guard)
+static void send_request(cn_redis_log *log, cn_redis_link *link, request *r,
+                         const cn_store_op *guard)
 {
     const cn_redis_script_call call = {r->evals ? NULL : cn_redis_link_script_sha(), guard};
     const uint64_t cursor = r->op->cursor & ((UINT64_C(1) << CURSOR_NODE_SHIFT) - 1);
@@ -381,7 +386,8 @@ static cn_redis_link *pick_link(cn_redis_log *log, const unit *u)
     const cn_store_op *op = u->first->op;
     uint32_t count;
     if (op->kind == CN_STORE_SCAN)
-        return cn_redis_nodes_pick_primary(log->nodes, (uint32_t)(op->cursor >> CURSOR_NODE_SHIFT), &count);
+        return cn_redis_nodes_pick_primary(log->nodes, (uint32_t)(op->cursor >> CURSOR_NODE_SHIFT),
+                                           &count);
     if (u->asks) return cn_redis_nodes_pick_asked(log->nodes, &u->asked, PAIR_ROOM);
     return cn_redis_nodes_pick(log->nodes, op->key, PAIR_ROOM);
 }
@@ -396,8 +402,8 @@ static bool send_unit(cn_redis_log *log, unit *u)
     if (u->asks) send_words(log, link, WHAT_ASKING, (const char *[]){"ASKING"}, 1);
     u->asks = false;
     send_request(log, link, first, NULL);
-    const bool pairs = first->op->kind == CN_STORE_PUT_NEW && !first->compares && second && !second->sent &&
-                       !second->done && second->op->kind == CN_STORE_SWAP &&
+    const bool pairs = first->op->kind == CN_STORE_PUT_NEW && !first->compares && second &&
+                       !second->sent && !second->done && second->op->kind == CN_STORE_SWAP &&
                        !cn_redis_nodes_is_cluster(log->nodes);
     if (pairs) send_request(log, link, second, first->op);
     return true;
@@ -426,7 +432,8 @@ static bool send_ready(cn_redis_log *log)
     if (!sent) return false;
     uint32_t at = 0;
     for (cn_redis_link *link; (link = cn_redis_nodes_next_link(log->nodes, &at));) {
-        if (link->wrote_key && log->settings.durability == CN_DURABILITY_FSYNC_REPLICA) send_wait(log, link);
+        if (link->wrote_key && log->settings.durability == CN_DURABILITY_FSYNC_REPLICA)
+            send_wait(log, link);
         link->wrote_key = NULL;
         cn_redis_link_flush(link);
     }
@@ -435,17 +442,15 @@ static bool send_ready(cn_redis_log *log)
 
 // ---- time
 
+// Ends or wakes one unit of a list whose time has come; false if there is none.
 static bool end_late_of(cn_redis_log *log, unit *list, uint64_t now)
 {
-    bool ended = false;
-    for (unit *u = list, *next; u; u = next) {
-        next = u->next;
+    for (unit *u = list; u; u = u->next) {
         const uint64_t deadline = u->first->op->deadline_ns;
         if (now >= deadline) {
             finish(log, u->first, CN_E_STORE);
             u->again_ns = 0;
-            // Which units are in the list may change with this: it is looked at again.
-            settle(log, u);
+            settle(log, u);          // others may move with it: the list is looked at again
             return true;
         }
         if (u->again_ns && now >= u->again_ns) {
@@ -456,7 +461,7 @@ static bool end_late_of(cn_redis_log *log, unit *list, uint64_t now)
         if (deadline < log->due_ns) log->due_ns = deadline;
         if (u->again_ns && u->again_ns < log->due_ns) log->due_ns = u->again_ns;
     }
-    return ended;
+    return false;
 }
 
 static bool end_late(cn_redis_log *log, uint64_t now)

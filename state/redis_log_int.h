@@ -1,4 +1,5 @@
-/* state/redis_log_int.h: the log role: operations of ports in order, sent again until they are done.
+/* state/redis_log_int.h: the log role: operations of ports in order, sent again until they are
+ * done.
  *
  * Threads: the store's.
  * Memory:  one request per operation that can be in flight, allocated in open. */

@@ -9,8 +9,8 @@
 /* How it works. A node is a server with a number of links.
  *
  * - One server: one node, whose address never changes.
- * - Sentinel: one node, whose address is what Sentinel says. It is asked once a second, and ten times
- *   as often while no link is up. Asking costs nothing that matters and, unlike a subscription,
+ * - Sentinel: one node, whose address is what Sentinel says. It is asked once a second, and ten
+ * times as often while no link is up. Asking costs nothing that matters and, unlike a subscription,
  *   cannot miss anything. When the address changes, every link starts anew, and its greeting makes
  *   sure (ROLE) that the server knows of its promotion.
  * - Cluster: a node per server that was ever named, and a table of which node has which slot. The
@@ -109,7 +109,10 @@ void cn_redis_nodes_close(cn_redis_nodes *s)
     free(s);
 }
 
-bool cn_redis_nodes_is_cluster(const cn_redis_nodes *s) { return s->target.mode == CN_REDIS_CLUSTER; }
+bool cn_redis_nodes_is_cluster(const cn_redis_nodes *s)
+{
+    return s->target.mode == CN_REDIS_CLUSTER;
+}
 
 // ---- choosing
 
@@ -132,7 +135,8 @@ cn_redis_link *cn_redis_nodes_pick(cn_redis_nodes *s, const char *key, uint32_t 
     return at == NOBODY ? NULL : pick_of(s, &s->nodes[at], room);
 }
 
-cn_redis_link *cn_redis_nodes_pick_asked(cn_redis_nodes *s, const cn_redis_address *address, uint32_t room)
+cn_redis_link *cn_redis_nodes_pick_asked(cn_redis_nodes *s, const cn_redis_address *address,
+                                         uint32_t room)
 {
     const uint8_t at = find_or_add(s, address);
     return at == NOBODY ? NULL : pick_of(s, &s->nodes[at], room);
@@ -157,7 +161,8 @@ bool cn_redis_nodes_read_redirect(const cn_redis_link *from, const char *text, u
     const char *host = strchr(text, ' ');
     host = host ? strchr(host + 1, ' ') : NULL;
     const char *colon = host ? strrchr(host, ':') : NULL;
-    if (!colon || sscanf(text, "%*s %u", &number) != 1 || sscanf(colon + 1, "%u", &port) != 1) return false;
+    if (!colon || sscanf(text, "%*s %u", &number) != 1 || sscanf(colon + 1, "%u", &port) != 1)
+        return false;
     const size_t len = (size_t)(colon - host) - 1;
     if (number >= SLOTS || port == 0 || port > 65535 || len >= sizeof out->host) return false;
     *slot = number;
@@ -205,7 +210,8 @@ static void read_primary(cn_redis_nodes *s, const redisReply *reply)
 {
     unsigned port = 0;
     if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2 ||
-        reply->element[0]->type != REDIS_REPLY_STRING || reply->element[1]->type != REDIS_REPLY_STRING ||
+        reply->element[0]->type != REDIS_REPLY_STRING ||
+        reply->element[1]->type != REDIS_REPLY_STRING ||
         sscanf(reply->element[1]->str, "%u", &port) != 1) {
         char why[CN_REDIS_WHY_BYTES];
         snprintf(why, sizeof why, "does not know a primary named %s%s%s", s->target.service,
@@ -251,7 +257,8 @@ static bool all_up(const cn_redis_nodes *s)
     return any;
 }
 
-static void send_words(cn_redis_nodes *s, cn_redis_link *link, const char *const *words, uint32_t count)
+static void send_words(cn_redis_nodes *s, cn_redis_link *link, const char *const *words,
+                       uint32_t count)
 {
     cn_buf command;
     cn_buf_init(&command, 1024);
@@ -306,10 +313,11 @@ static bool tend_node(cn_redis_nodes *s, node *n, uint64_t now)
         if (was_up && n->links[i].state == CN_REDIS_DOWN && n->links[i].unfit) unfit = &n->links[i];
     }
     // What one connection found out about the server holds for all of them.
-    for (uint32_t i = 0; unfit && i < s->link_count; i++) cn_redis_link_doom(&n->links[i], unfit->why);
+    for (uint32_t i = 0; unfit && i < s->link_count; i++)
+        cn_redis_link_doom(&n->links[i], unfit->why);
     if (now < n->probe_ns) return worked;
     n->probe_ns = now + ASK_NS;
-    cn_redis_link *link = pick_of(s, n, 2);
+    cn_redis_link *link = pick_of(s, n, 3);
     if (!link) return worked;
     cn_redis_link_probe(link);
     cn_redis_link_flush(link);
@@ -350,8 +358,10 @@ uint64_t cn_redis_nodes_due_ns(const cn_redis_nodes *s, uint64_t now)
 cn_redis_link *cn_redis_nodes_next_link(cn_redis_nodes *s, uint32_t *at)
 {
     const uint32_t i = (*at)++;
-    if (i < s->node_count * s->link_count) return &s->nodes[i / s->link_count].links[i % s->link_count];
-    return i == s->node_count * s->link_count && s->target.mode == CN_REDIS_SENTINEL ? &s->sentinel : NULL;
+    if (i < s->node_count * s->link_count)
+        return &s->nodes[i / s->link_count].links[i % s->link_count];
+    return i == s->node_count * s->link_count && s->target.mode == CN_REDIS_SENTINEL ? &s->sentinel
+                                                                                     : NULL;
 }
 
 uint32_t cn_redis_nodes_link_max(const cn_redis_nodes *s)
@@ -371,7 +381,8 @@ bool cn_redis_nodes_up(const cn_redis_nodes *s, char *why, size_t why_bytes)
         const node *n = &s->nodes[i];
         const bool matters = n->is_primary || s->target.mode == CN_REDIS_CLUSTER;
         for (uint32_t k = 0; matters && n->address.host[0] && k < s->link_count; k++) {
-            if (n->links[k].state != CN_REDIS_UP && (!bad || n->links[k].why[0])) bad = &n->links[k];
+            if (n->links[k].state != CN_REDIS_UP && (!bad || n->links[k].why[0]))
+                bad = &n->links[k];
         }
     }
     if (!bad && s->target.mode == CN_REDIS_SENTINEL) bad = &s->sentinel;

@@ -22,7 +22,8 @@ cn_redis_link *cn_redis_nodes_pick(cn_redis_nodes *nodes, const char *key, uint3
 /* A link to the server that an ASK reply names. */
 cn_redis_link *cn_redis_nodes_pick_asked(cn_redis_nodes *nodes, const cn_redis_address *address,
                                          uint32_t room);
-/* The link for the `index`th primary, for SCAN; NULL if none can take a command. *count: primaries. */
+/* The link for the `index`th primary, for SCAN; NULL if none can take a command. *count: primaries.
+ */
 cn_redis_link *cn_redis_nodes_pick_primary(cn_redis_nodes *nodes, uint32_t index, uint32_t *count);
 
 /* What a MOVED or ASK error says: "MOVED 3999 127.0.0.1:6381". False if it cannot be read. An empty

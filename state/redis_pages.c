@@ -18,12 +18,14 @@ struct cn_redis_pages {
     uint64_t due_ns;                 // no deadline before
 };
 
-uint32_t cn_redis_pages_place(const cn_page_key *key, const cn_redis_address *servers, uint32_t count)
+uint32_t cn_redis_pages_place(const cn_page_key *key, const cn_redis_address *servers,
+                              uint32_t count)
 {
     uint32_t best = 0;
     uint64_t best_score = 0;
     for (uint32_t i = 0; i < count; i++) {
-        const uint64_t server = XXH3_64bits_withSeed(servers[i].host, strlen(servers[i].host), servers[i].port);
+        const uint64_t server =
+            XXH3_64bits_withSeed(servers[i].host, strlen(servers[i].host), servers[i].port);
         const uint64_t score = XXH3_64bits_withSeed(key->bytes, sizeof key->bytes, server);
         if (i == 0 || score > best_score) {
             best = i;
@@ -39,7 +41,8 @@ static cn_redis_lane *lane_of(cn_redis_pages *p, const cn_page_key *key, uint32_
     return &p->lanes[LANES_OF_SERVER * server + which];
 }
 
-static cn_redis_page_request *new_request(cn_redis_pages *p, cn_redis_page_kind kind, const cn_page_key *key)
+static cn_redis_page_request *new_request(cn_redis_pages *p, cn_redis_page_kind kind,
+                                          const cn_page_key *key)
 {
     cn_redis_page_request *r = p->free;
     if (!r) return NULL;
@@ -96,8 +99,9 @@ cn_code cn_redis_pages_open(const cn_redis_target *target, const cn_redis_settin
     bool good = p->requests && p->lanes;
     for (uint32_t i = 0; good && i < total; i++) request_over(p, &p->requests[i]);
     for (uint32_t i = 0; good && i < target->server_count * LANES_OF_SERVER; i++) {
-        const cn_redis_lane_options lane = {settings, &target->servers[i / LANES_OF_SERVER], page_bytes,
-                                            p, request_done, request_over};
+        const cn_redis_lane_options lane = {settings,     &target->servers[i / LANES_OF_SERVER],
+                                            page_bytes,   p,
+                                            request_done, request_over};
         good = cn_redis_lane_open(&p->lanes[p->lane_count++], &lane) == CN_OK;
     }
     if (!good) cn_redis_pages_close(p);
@@ -135,7 +139,8 @@ bool cn_redis_pages_tend(cn_redis_pages *p, uint64_t now)
     bool worked = false;
     if (now >= p->due_ns) {
         p->due_ns = UINT64_MAX;
-        for (uint32_t i = 0; i < p->lane_count; i++) cn_redis_lane_end_late(&p->lanes[i], now, &p->due_ns);
+        for (uint32_t i = 0; i < p->lane_count; i++)
+            cn_redis_lane_end_late(&p->lanes[i], now, &p->due_ns);
         worked = true;
     }
     for (uint32_t i = 0; i < p->lane_count; i++) worked |= cn_redis_lane_tend(&p->lanes[i], now);
@@ -164,7 +169,8 @@ bool cn_redis_pages_up(const cn_redis_pages *p, char *why, size_t why_bytes)
     for (uint32_t i = 0; i < p->lane_count; i++) {
         if (p->lanes[i].state == CN_REDIS_UP) continue;
         cn_redis_address_write(p->lanes[i].options.address, address);
-        snprintf(why, why_bytes, "%s: %s", address, p->lanes[i].why[0] ? p->lanes[i].why : "connecting");
+        snprintf(why, why_bytes, "%s: %s", address,
+                 p->lanes[i].why[0] ? p->lanes[i].why : "connecting");
         return false;
     }
     return true;

@@ -1,6 +1,7 @@
 /* state/redis_pages_int.h: the pages role: which server has which page, and what became of it.
  * A page belongs to the server with the largest hash of page key and server (rendezvous hashing): a
- * server more takes its share from all others and moves nothing else; a server that is away is a miss.
+ * server more takes its share from all others and moves nothing else; a server that is away is a
+ * miss.
  *
  * Threads: the store's.
  * Memory:  two lanes per server and one request per operation in flight, allocated in open. */
@@ -28,4 +29,5 @@ cn_redis_lane *cn_redis_pages_lane(cn_redis_pages *pages, uint32_t index);
 bool cn_redis_pages_up(const cn_redis_pages *pages, char *why, size_t why_bytes);
 
 /* The index of the server that has a page, of `count` with these addresses. */
-uint32_t cn_redis_pages_place(const cn_page_key *key, const cn_redis_address *servers, uint32_t count);
+uint32_t cn_redis_pages_place(const cn_page_key *key, const cn_redis_address *servers,
+                              uint32_t count);

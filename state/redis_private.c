@@ -16,16 +16,24 @@
 
 #include "base/assert.h"
 
-/* How it works. Three locks (flock) in the directory. `cairn.lock` is ours: a second cairn is refused.
- * `log.lock` and `pages.lock` are taken before a server is started and handed to it as descriptor 3,
- * which it does not know of and never closes: the lock is free when the last process that could write
- * the server's files is gone, whatever happened to us. Each file contains the server's process id.
+/* How it works. Three locks (flock) in the directory. `cairn.lock` is ours: a second cairn is
+ * refused. `log.lock` and `pages.lock` are taken before a server is started and handed to it as
+ * descriptor 3, which it does not know of and never closes: the lock is free when the last process
+ * that could write the server's files is gone, whatever happened to us. Each file contains the
+ * server's process id.
  *
  * A server dies with the thread that started it (PR_SET_PDEATHSIG): open runs on the main thread,
  * and the store's thread, which starts servers again, lives as long as they shall. It has a process
  * group of its own, so that Ctrl-C in a terminal, which begins a drain here, does not end it. */
 
-enum { SOCKET_PATH_MAX = 107, DIRECTORY_BYTES = 108, PATH_BYTES = 160, LOCK_FD = 3, EXEC_FD = 4, ARGUMENT_MAX = 64 };
+enum {
+    SOCKET_PATH_MAX = 107,
+    DIRECTORY_BYTES = 108,
+    PATH_BYTES = 160,
+    LOCK_FD = 3,
+    EXEC_FD = 4,
+    ARGUMENT_MAX = 64
+};
 enum { END_MS = 5000, CHECK_MS = 5, LOG_FILE_BYTES_MAX = 1 << 20 };
 static const uint64_t PAUSE_MIN_NS = 100000000, PAUSE_MAX_NS = 5000000000, YOUNG_NS = 2000000000;
 
@@ -45,7 +53,8 @@ struct cn_redis_private {
 
 // ---- locks
 
-static void write_path(const cn_redis_private *p, const char *name, const char *ending, char out[PATH_BYTES])
+static void write_path(const cn_redis_private *p, const char *name, const char *ending,
+                       char out[PATH_BYTES])
 {
     const int len = snprintf(out, PATH_BYTES, "%s/%s%s", p->directory, name, ending);
     CN_ASSERT(len > 0 && len < PATH_BYTES);      // open has refused directories that are too long
@@ -88,8 +97,8 @@ static bool is_redis(pid_t pid)
     return got > 0 && strncmp(name, "redis-", 6) == 0;
 }
 
-/* Takes the lock of a server; one that was left over is asked to end, then made to. -1 if it cannot be
- * had: err says why. */
+/* Takes the lock of a server; one that was left over is asked to end, then made to. -1 if it cannot
+ * be had: err says why. */
 static int lock_server(const cn_redis_private *p, const char *name, int patience_ms, cn_err *err)
 {
     bool is_ours = false;
@@ -103,7 +112,8 @@ static int lock_server(const cn_redis_private *p, const char *name, int patience
         const pid_t pid = read_pid(fd);
         close(fd);
         if (waited_ms >= patience_ms) {
-            cn_err_set(err, CN_E_IO, "%s: a redis-server (process %d) still uses %s and does not end",
+            cn_err_set(err, CN_E_IO,
+                       "%s: a redis-server (process %d) still uses %s and does not end",
                        p->directory, (int)pid, name);
             return -1;
         }
@@ -125,7 +135,8 @@ static void add(const char **args, int *n, const char *name, const char *value)
 }
 
 // The arguments of a server; `bytes` is memory for the number.
-static void write_arguments(const cn_redis_private *p, const server *s, const char **args, char bytes[24])
+static void write_arguments(const cn_redis_private *p, const server *s, const char **args,
+                            char bytes[24])
 {
     const bool is_log = s == &p->log;
     int n = 0;
@@ -161,7 +172,8 @@ static void write_arguments(const cn_redis_private *p, const server *s, const ch
 }
 
 // In the child, between fork and exec: only what is safe there.
-static _Noreturn void become_server(const char **args, int lock, int exec_pipe, int output, pid_t parent)
+static _Noreturn void become_server(const char **args, int lock, int exec_pipe, int output,
+                                    pid_t parent)
 {
     sigset_t none;
     sigemptyset(&none);
@@ -170,10 +182,11 @@ static _Noreturn void become_server(const char **args, int lock, int exec_pipe, 
     // By a high place: their numbers may be ones that are about to be used.
     const int high = fcntl(exec_pipe, F_DUPFD_CLOEXEC, 64), high_lock = fcntl(lock, F_DUPFD, 64);
     const bool good = getppid() == parent && setpgid(0, 0) == 0 &&
-                      sigprocmask(SIG_SETMASK, &none, NULL) == 0 && input >= 0 && high >= 0 && high_lock >= 0 &&
-                      dup2(output, STDOUT_FILENO) >= 0 && dup2(output, STDERR_FILENO) >= 0 &&
-                      dup2(input, STDIN_FILENO) >= 0 && dup2(high_lock, LOCK_FD) >= 0 &&
-                      dup3(high, EXEC_FD, O_CLOEXEC) >= 0 && close_range(EXEC_FD + 1, ~0u, 0) == 0;
+                      sigprocmask(SIG_SETMASK, &none, NULL) == 0 && input >= 0 && high >= 0 &&
+                      high_lock >= 0 && dup2(output, STDOUT_FILENO) >= 0 &&
+                      dup2(output, STDERR_FILENO) >= 0 && dup2(input, STDIN_FILENO) >= 0 &&
+                      dup2(high_lock, LOCK_FD) >= 0 && dup3(high, EXEC_FD, O_CLOEXEC) >= 0 &&
+                      close_range(EXEC_FD + 1, ~0u, 0) == 0;
     if (good) execvp(args[0], (char **)(uintptr_t)args);
     const int failure = errno;
     const ssize_t written = write(good ? EXEC_FD : exec_pipe, &failure, sizeof failure);
@@ -208,9 +221,10 @@ static int open_output(const cn_redis_private *p, const server *s)
 static cn_code explain_exec(int failure, cn_err *err)
 {
     if (failure == ENOENT)
-        return cn_err_set(err, CN_E_IO,
-                          "redis-server is not installed (Debian: apt-get install redis-server); or name "
-                          "servers that run already (state.log, state.pages)");
+        return cn_err_set(
+            err, CN_E_IO,
+            "redis-server is not installed (Debian: apt-get install redis-server); or name "
+            "servers that run already (state.log, state.pages)");
     return cn_err_set(err, CN_E_IO, "redis-server cannot be started: %s", strerror(failure));
 }
 
@@ -253,9 +267,10 @@ static cn_code make_directory(cn_redis_private *p, cn_err *err)
     const char *wanted = p->options.directory;
     char path[PATH_BYTES];
     if (strlen(wanted) + strlen("/pages.sock") + 1 > SOCKET_PATH_MAX)
-        return cn_err_set(err, CN_E_INVALID,
-                          "state.directory: %s is too long; its Unix sockets' paths may have %d bytes", wanted,
-                          SOCKET_PATH_MAX);
+        return cn_err_set(
+            err, CN_E_INVALID,
+            "state.directory: %s is too long; its Unix sockets' paths may have %d bytes", wanted,
+            SOCKET_PATH_MAX);
     snprintf(path, sizeof path, "%s", wanted);
     for (char *at = path + 1; *at; at++) {       // parents, as mkdir -p
         if (*at != '/') continue;
@@ -269,14 +284,16 @@ static cn_code make_directory(cn_redis_private *p, cn_err *err)
         return cn_err_set(err, CN_E_IO, "state.directory: %s: %s", wanted,
                           made ? "is not a directory" : strerror(errno));
     char *absolute = realpath(path, NULL);
-    if (!absolute) return cn_err_set(err, CN_E_IO, "state.directory: %s: %s", wanted, strerror(errno));
+    if (!absolute)
+        return cn_err_set(err, CN_E_IO, "state.directory: %s: %s", wanted, strerror(errno));
     const bool fits = strlen(absolute) + strlen("/pages.sock") <= SOCKET_PATH_MAX;
     if (fits) snprintf(p->directory, sizeof p->directory, "%s", absolute);
     free(absolute);
     return fits ? CN_OK
-                : cn_err_set(err, CN_E_INVALID,
-                             "state.directory: %s is too long; its Unix sockets' paths may have %d bytes",
-                             wanted, SOCKET_PATH_MAX);
+                : cn_err_set(
+                      err, CN_E_INVALID,
+                      "state.directory: %s is too long; its Unix sockets' paths may have %d bytes",
+                      wanted, SOCKET_PATH_MAX);
 }
 
 static cn_code lock_directory(cn_redis_private *p, cn_err *err)
@@ -286,22 +303,26 @@ static cn_code lock_directory(cn_redis_private *p, cn_err *err)
     if (p->lock < 0)
         return cn_err_set(err, CN_E_IO, "state.directory: %s: %s", p->directory, strerror(errno));
     if (!is_ours)
-        return cn_err_set(err, CN_E_IO,
-                          "state.directory: %s is in use by another cairn (process %d); give each its own",
-                          p->directory, (int)read_pid(p->lock));
+        return cn_err_set(
+            err, CN_E_IO,
+            "state.directory: %s is in use by another cairn (process %d); give each its own",
+            p->directory, (int)read_pid(p->lock));
     write_pid(p->lock, getpid());
     return CN_OK;
 }
 
-cn_code cn_redis_private_open(const cn_redis_private_options *options, cn_redis_private **out, cn_err *err)
+cn_code cn_redis_private_open(const cn_redis_private_options *options, cn_redis_private **out,
+                              cn_err *err)
 {
     *out = NULL;
     if (options->durability == CN_DURABILITY_FSYNC_REPLICA)
-        return cn_err_set(err, CN_E_INVALID,
-                          "state.durability: fsync+replica needs servers on two machines (state.log)");
+        return cn_err_set(
+            err, CN_E_INVALID,
+            "state.durability: fsync+replica needs servers on two machines (state.log)");
     cn_redis_private *p = calloc(1, sizeof *p);
     if (!p) return cn_err_set(err, CN_E_MEMORY, "no memory for the private servers");
-    *p = (cn_redis_private){.options = *options, .lock = -1, .log.name = "log", .pages.name = "pages"};
+    *p = (cn_redis_private){
+        .options = *options, .lock = -1, .log.name = "log", .pages.name = "pages"};
     cn_code code = make_directory(p, err);
     if (code == CN_OK) code = lock_directory(p, err);
     snprintf(p->log.address, sizeof p->log.address, "unix:%s/log.sock", p->directory);

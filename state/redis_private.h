@@ -1,7 +1,8 @@
-/* state/redis_private.h: two redis-server processes of our own, for a machine without a configured Redis:
- * `log` (append-only file, nothing evicted) and `pages` (nothing on disk, least used evicted), on Unix
- * sockets in one directory that belongs to one cairn at a time. They end with this process, however it
- * ends; one that is left over nevertheless is ended first, so that a file never has two writers.
+/* state/redis_private.h: two redis-server processes of our own, for a machine without a configured
+ * Redis: `log` (append-only file, nothing evicted) and `pages` (nothing on disk, least used
+ * evicted), on Unix sockets in one directory that belongs to one cairn at a time. They end with
+ * this process, however it ends; one that is left over nevertheless is ended first, so that a file
+ * never has two writers.
  *
  * Threads: one at a time.
  * Memory:  small; the servers' own is bounded by the options. */
@@ -25,13 +26,16 @@ typedef struct cn_redis_private_options {
     const cn_log *logger;            // NULL: none
 } cn_redis_private_options;
 
-/* Starts both and does not wait until they answer. Errors: CN_E_INVALID (fsync+replica; a path that no
- * Unix socket can have), CN_E_IO (no redis-server, the directory cannot be used or is in use). */
-cn_code cn_redis_private_open(const cn_redis_private_options *options, cn_redis_private **out, cn_err *err);
+/* Starts both and does not wait until they answer. Errors: CN_E_INVALID (fsync+replica; a path that
+ * no Unix socket can have), CN_E_IO (no redis-server, the directory cannot be used or is in use).
+ */
+cn_code cn_redis_private_open(const cn_redis_private_options *options, cn_redis_private **out,
+                              cn_err *err);
 /* Ends both and waits for them; the log's file is whole. NULL is fine. */
 void cn_redis_private_close(cn_redis_private *servers);
 
-/* Starts again what has ended, after a pause that grows. Call when a connection broke, and at due. */
+/* Starts again what has ended, after a pause that grows. Call when a connection broke, and at due.
+ */
 void cn_redis_private_tend(cn_redis_private *servers);
 uint64_t cn_redis_private_due_ns(const cn_redis_private *servers);
 

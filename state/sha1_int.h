@@ -1,5 +1,6 @@
-/* state/sha1_int.h: SHA-1 (RFC 3174), because it is the one digest that a script in Redis can compute
- * and a sender can know before. It tells two of our own records apart; nothing secret rests on it.
+/* state/sha1_int.h: SHA-1 (RFC 3174), because it is the one digest that a script in Redis can
+ * compute and a sender can know before. It tells two of our own records apart; nothing secret rests
+ * on it.
  *
  * Threads: any, nothing is kept.
  * Memory:  plain memory of the caller. */

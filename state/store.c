@@ -7,9 +7,9 @@
 #include "base/ring.h"
 #include "state/store_int.h"
 
-/* How it works. Two rings per port: operations go down, and come back up when they are done. The port
- * counts what is with the store and refuses beyond `op_max`, which is also the size of the ring that
- * leads up; so a completion always finds room, and the store never waits for a user. */
+/* How it works. Two rings per port: operations go down, and come back up when they are done. The
+ * port counts what is with the store and refuses beyond `op_max`, which is also the size of the
+ * ring that leads up; so a completion always finds room, and the store never waits for a user. */
 
 static const char *const durability_names[] = {"memory", "process", "fsync", "fsync+replica"};
 
@@ -77,7 +77,10 @@ void cn_store_ports_flush(cn_store *store)
     }
 }
 
-const char *cn_store_durability_name(cn_durability durability) { return durability_names[durability]; }
+const char *cn_store_durability_name(cn_durability durability)
+{
+    return durability_names[durability];
+}
 
 int cn_store_durability_parse(const char *name)
 {

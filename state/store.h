@@ -15,7 +15,8 @@
  *
  * Threads: open, poll and close on the store's thread. A port belongs to one other thread.
  * Memory:  connections and rings allocated in open; bytes that an operation points to belong to its
- *          user and stay in place until it is back; `reply` is the user's buffer, grown by the store. */
+ *          user and stay in place until it is back; `reply` is the user's buffer, grown by the
+ * store. */
 #pragma once
 
 #include <stdbool.h>
@@ -27,16 +28,16 @@
 #include "state/page_key.h"
 
 typedef enum cn_store_kind {
-    CN_STORE_GET,                // reply = value; with life_ms > 0 its life is renewed
-    CN_STORE_PUT_NEW,            // unless there is a value; CN_E_EXISTS: another one is, in reply
-    CN_STORE_SWAP,               // `expected` (NULL: nothing) becomes `value`; CN_E_CONFLICT: another
-                                 // value is there, in reply (empty: none)
-    CN_STORE_DELETE,             // CN_OK also if there was nothing
-    CN_STORE_SCAN,               // keys that begin with `key`: reply = keys, each ended by '\n';
-                                 // `cursor` goes on (0 begins, 0 again: that was all). Keys may repeat
-    CN_STORE_PAGE_PUT,           // page_bytes at `page`
-    CN_STORE_PAGE_GET            // into page_bytes at `page`; CN_E_NOT_FOUND if it is not there whole;
-                                 // `page` is undefined unless CN_OK
+    CN_STORE_GET,      // reply = value; with life_ms > 0 its life is renewed
+    CN_STORE_PUT_NEW,  // unless there is a value; CN_E_EXISTS: another one is, in reply
+    CN_STORE_SWAP,     // `expected` (NULL: nothing) becomes `value`; CN_E_CONFLICT: another
+                       // value is there, in reply (empty: none)
+    CN_STORE_DELETE,   // CN_OK also if there was nothing
+    CN_STORE_SCAN,     // keys that begin with `key`: reply = keys, each ended by '\n';
+                       // `cursor` goes on (0 begins, 0 again: that was all). Keys may repeat
+    CN_STORE_PAGE_PUT, // page_bytes at `page`
+    CN_STORE_PAGE_GET  // into page_bytes at `page`; CN_E_NOT_FOUND if it is not there whole;
+                       // `page` is undefined unless CN_OK
 } cn_store_kind;
 
 enum { CN_STORE_KEY_BYTES_MAX = 192 };
@@ -53,10 +54,10 @@ struct cn_store_op {
     uint64_t life_ms;                    // PUT_NEW, SWAP: how long the value is kept; 0: for ever
     uint64_t deadline_ns;                // of the store's clock; late is CN_E_STORE
     uint64_t cursor;
-    cn_store_op *then;                   // NULL, or sent right behind this one and carried out after
-                                         // it, if it succeeded; completed after it, on its own. If
-                                         // this one fails, `then` does with the same code: not carried
-                                         // out, or unknown where the code is CN_E_STORE
+    cn_store_op *then; // NULL, or sent right behind this one and carried out after
+                       // it, if it succeeded; completed after it, on its own. If
+                       // this one fails, `then` does with the same code: not carried
+                       // out, or unknown where the code is CN_E_STORE
     cn_code code;                        // result
     cn_buf reply;                        // cleared by the store; CN_E_LIMIT: above its bytes_max
     void *user;                          // the submitter's own
@@ -85,15 +86,15 @@ typedef struct cn_store_state {          // for /readyz, metrics and the log
 typedef struct cn_store_ops {
     const char *name;                    // "redis", "sim"
     void (*close)(cn_store *store);
-    /* One round: ring messages in, replies out, time-outs, reconnects. Waits at most `timeout_ns` on
-     * its descriptors and its wake. False if nothing happened. */
+    /* One round: ring messages in, replies out, time-outs, reconnects. Waits at most `timeout_ns`
+     * on its descriptors and its wake. False if nothing happened. */
     bool (*poll)(cn_store *store, uint64_t timeout_ns);
     void (*state)(const cn_store *store, cn_store_state *out);       // [any]
 } cn_store_ops;
 
 /* Every implementation begins with this; open differs and is in the implementation's header.
- * Results beside those above: CN_E_STORE_FULL (a write), CN_E_CORRUPT (something that is no value of
- * ours is under the key), CN_E_STORE. */
+ * Results beside those above: CN_E_STORE_FULL (a write), CN_E_CORRUPT (something that is no value
+ * of ours is under the key), CN_E_STORE. */
 struct cn_store {
     const cn_store_ops *ops;
     cn_store_port *ports;

@@ -10,8 +10,8 @@
 #include "state/redis_pages_int.h"
 #include "state/store_int.h"
 
-/* How it works. One thread, one loop, one ppoll over the connections of both roles and the wake: what
- * arrived on ports goes to its role, then each role sends, ends what is late and tends its
+/* How it works. One thread, one loop, one ppoll over the connections of both roles and the wake:
+ * what arrived on ports goes to its role, then each role sends, ends what is late and tends its
  * connections. All commands that arrived since the last round leave together, which is what lets
  * Redis sync its file once for many of them. */
 
@@ -75,7 +75,8 @@ static void show_state(redis_store *s)
     now.pages_up = s->pages && cn_redis_pages_up(s->pages, pages_why, sizeof pages_why);
     snprintf(now.text, sizeof now.text, "%s", log_why[0] ? log_why : pages_why);
     const cn_store_state was = s->shown;
-    if (now.log_up == was.log_up && now.pages_up == was.pages_up && strcmp(now.text, was.text) == 0) return;
+    if (now.log_up == was.log_up && now.pages_up == was.pages_up && strcmp(now.text, was.text) == 0)
+        return;
     pthread_mutex_lock(&s->mutex);
     s->shown = now;
     pthread_mutex_unlock(&s->mutex);
@@ -103,7 +104,8 @@ static uint32_t fill_fds(redis_store *s, uint32_t *link_count)
 {
     uint32_t n = 0, at = 0;
     s->fds[n++] = (struct pollfd){.fd = s->wake ? s->wake->fd : -1, .events = POLLIN};
-    for (cn_redis_link *link; s->log && (link = cn_redis_nodes_next_link(cn_redis_log_nodes(s->log), &at));) {
+    for (cn_redis_link *link;
+         s->log && (link = cn_redis_nodes_next_link(cn_redis_log_nodes(s->log), &at));) {
         s->links[n] = link;
         s->fds[n++] = cn_redis_link_pollfd(link);
     }
@@ -128,7 +130,8 @@ static bool wait_and_handle(redis_store *s, uint64_t timeout_ns)
 {
     uint32_t link_count;
     const uint32_t count = fill_fds(s, &link_count);
-    const struct timespec limit = {(time_t)(timeout_ns / 1000000000u), (long)(timeout_ns % 1000000000u)};
+    const struct timespec limit = {(time_t)(timeout_ns / 1000000000u),
+                                   (long)(timeout_ns % 1000000000u)};
     const int ready = ppoll(s->fds, count, timeout_ns == UINT64_MAX ? NULL : &limit, NULL);
     if (s->wake) {
         // Whoever signals from here on finds us awake.
@@ -139,7 +142,9 @@ static bool wait_and_handle(redis_store *s, uint64_t timeout_ns)
     for (uint32_t i = 1; i < count; i++) {
         if (!s->fds[i].revents) continue;
         if (i <= link_count) cn_redis_link_events(s->links[i], s->fds[i].revents);
-        else cn_redis_lane_events(cn_redis_pages_lane(s->pages, i - 1 - link_count), s->fds[i].revents);
+        else
+            cn_redis_lane_events(cn_redis_pages_lane(s->pages, i - 1 - link_count),
+                                 s->fds[i].revents);
     }
     return true;
 }
@@ -186,13 +191,16 @@ static cn_code parse_targets(redis_store *s, const cn_store_redis_options *o, cn
     if (code == CN_OK) code = cn_redis_address_parse("state.pages", o->pages, &s->page_target, err);
     if (code != CN_OK) return code;
     if (s->log_target.mode == CN_REDIS_PLAIN && s->log_target.server_count > 1)
-        return cn_err_set(err, CN_E_INVALID,
-                          "state.log: %u servers; must be one, or sentinel:NAME@..., or cluster:...",
-                          s->log_target.server_count);
+        return cn_err_set(
+            err, CN_E_INVALID,
+            "state.log: %u servers; must be one, or sentinel:NAME@..., or cluster:...",
+            s->log_target.server_count);
     if (s->page_target.mode == CN_REDIS_SENTINEL || s->page_target.mode == CN_REDIS_CLUSTER)
-        return cn_err_set(err, CN_E_INVALID, "state.pages: \"%s\"; must be plain servers", o->pages);
+        return cn_err_set(err, CN_E_INVALID, "state.pages: \"%s\"; must be plain servers",
+                          o->pages);
     if (s->log_target.mode == CN_REDIS_CLUSTER && o->database != 0)
-        return cn_err_set(err, CN_E_INVALID, "state.database: %u; a cluster has 0 only", o->database);
+        return cn_err_set(err, CN_E_INVALID, "state.database: %u; a cluster has 0 only",
+                          o->database);
     return CN_OK;
 }
 
@@ -202,11 +210,13 @@ static cn_code open_roles(redis_store *s, const cn_store_redis_options *o)
     cn_code code = cn_store_ports_open(&s->base, o->port_count, o->op_max, o->wake);
     s->fd_max = 1;
     if (code == CN_OK && s->log_target.mode != CN_REDIS_NONE) {
-        code = cn_redis_log_open(&s->log_target, &s->settings, o->connection_count, request_max, &s->log);
+        code = cn_redis_log_open(&s->log_target, &s->settings, o->connection_count, request_max,
+                                 &s->log);
         if (code == CN_OK) s->fd_max += cn_redis_nodes_link_max(cn_redis_log_nodes(s->log));
     }
     if (code == CN_OK && s->page_target.mode != CN_REDIS_NONE) {
-        code = cn_redis_pages_open(&s->page_target, &s->settings, o->page_bytes, request_max, &s->pages);
+        code = cn_redis_pages_open(&s->page_target, &s->settings, o->page_bytes, request_max,
+                                   &s->pages);
         s->fd_max += 2 * s->page_target.server_count;
     }
     s->fds = calloc(s->fd_max, sizeof *s->fds);
@@ -224,9 +234,15 @@ cn_code cn_store_redis_open(const cn_store_redis_options *o, cn_store **out, cn_
     s->wake = o->wake;
     s->logger = o->logger;
     s->settings = (cn_redis_settings){
-        .user = o->user, .password = o->password, .database = o->database, .durability = o->durability,
-        .log_timeout_ns = o->log_timeout_ns, .page_timeout_ns = o->page_timeout_ns, .clock = o->clock,
-        .random = o->random, .metrics = o->metrics,
+        .user = o->user,
+        .password = o->password,
+        .database = o->database,
+        .durability = o->durability,
+        .log_timeout_ns = o->log_timeout_ns,
+        .page_timeout_ns = o->page_timeout_ns,
+        .clock = o->clock,
+        .random = o->random,
+        .metrics = o->metrics,
     };
     s->shown = (cn_store_state){.durability = o->durability, .text = "connecting"};
     cn_code code = parse_targets(s, o, err);

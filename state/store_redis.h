@@ -1,7 +1,6 @@
-/* state/store_redis.h: the store over Redis: the log on one server, behind Sentinel or on a cluster;
- * pages on any number of plain servers.
- * Addresses: HOST:PORT, [IPV6]:PORT, unix:/PATH. The log also sentinel:NAME@HOST:PORT,... or
- * cluster:HOST:PORT,...; pages a list with commas.
+/* state/store_redis.h: the store over Redis: the log on one server, behind Sentinel or on a
+ * cluster; pages on any number of plain servers. Addresses: HOST:PORT, [IPV6]:PORT, unix:/PATH. The
+ * log also sentinel:NAME@HOST:PORT,... or cluster:HOST:PORT,...; pages a list with commas.
  *
  * A server that does not keep what the configured durability promises (appendonly, appendfsync,
  * eviction) is not used: the log is then away, and state says why. Servers may come and go at any
@@ -36,6 +35,6 @@ typedef struct cn_store_redis_options {
     cn_metrics *metrics;             // NULL: none
 } cn_store_redis_options;
 
-/* Connects in the background. Errors: CN_E_INVALID (an address; durability that a store without a log
- * cannot have), CN_E_MEMORY. */
+/* Connects in the background. Errors: CN_E_INVALID (an address; durability that a store without a
+ * log cannot have), CN_E_MEMORY. */
 cn_code cn_store_redis_open(const cn_store_redis_options *options, cn_store **out, cn_err *err);

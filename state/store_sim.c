@@ -15,9 +15,9 @@
  * A task waits for the one before it in its chain, and for earlier ones with its key. The tasks are
  * looked at in the order of the list, so that equal times need no rule of their own.
  *
- * Each effect on the log leaves an undo record until all that came before it is acknowledged. A crash
- * undoes, newest first, down to a random point that is not below the last acknowledged effect: what a
- * file keeps that was written in order and is torn behind its last fsync. */
+ * Each effect on the log leaves an undo record until all that came before it is acknowledged. A
+ * crash undoes, newest first, down to a random point that is not below the last acknowledged
+ * effect: what a file keeps that was written in order and is torn behind its last fsync. */
 
 typedef struct item {
     char *value;                     // NULL: absent
@@ -32,8 +32,8 @@ typedef struct table {
     cn_map *by_key;
 } table;
 
-// What becomes of an operation. From FAILS on its user is told CN_E_STORE, from LOST_IN_TIME on at its
-// deadline.
+// What becomes of an operation. From FAILS on its user is told CN_E_STORE, from LOST_IN_TIME on at
+// its deadline.
 typedef enum fate { IN_TIME, FAILS, FAILS_UNDONE, LOST_IN_TIME, LOST_LATE, LOST_UNDONE } fate;
 
 typedef struct task {
@@ -99,7 +99,8 @@ static item *find_or_add_item(table *t, const void *key, uint32_t key_len)
 {
     item *i = find_item(t, key, key_len);
     if (i) return i;
-    if (t->count == t->capacity && !grow((void **)&t->items, &t->capacity, sizeof(item *))) return NULL;
+    if (t->count == t->capacity && !grow((void **)&t->items, &t->capacity, sizeof(item *)))
+        return NULL;
     i = calloc(1, sizeof *i + key_len + 1);
     if (!i) return NULL;
     memcpy(i->key, key, key_len);
@@ -404,7 +405,9 @@ static uint64_t next_due_ns(const sim *s)
     uint64_t due = UINT64_MAX;
     for (uint32_t i = 0; i < s->task_count; i++) {
         const task *t = s->tasks[i];
-        const uint64_t at = !t->has_run ? t->run_ns : t->fate < LOST_IN_TIME ? t->done_ns : UINT64_MAX;
+        const uint64_t at = !t->has_run              ? t->run_ns
+                            : t->fate < LOST_IN_TIME ? t->done_ns
+                                                     : UINT64_MAX;
         if (at < due) due = at;
         if (!t->is_done && t->op->deadline_ns < due) due = t->op->deadline_ns;
     }
@@ -489,7 +492,8 @@ cn_code cn_store_sim_open(const cn_store_sim_options *options, cn_store **out, c
     s->tasks = calloc(s->task_max, sizeof(task *));
     if (!s->tasks || cn_map_open(64, options->seed, &s->log.by_key) != CN_OK ||
         cn_map_open(64, options->seed, &s->pages.by_key) != CN_OK ||
-        cn_store_ports_open(&s->base, options->port_count, options->op_max, options->wake) != CN_OK) {
+        cn_store_ports_open(&s->base, options->port_count, options->op_max, options->wake) !=
+            CN_OK) {
         sim_close(&s->base);
         return cn_err_set(err, CN_E_MEMORY, "no memory for a simulated store");
     }

@@ -24,7 +24,7 @@ typedef struct cn_store_sim_options {
 /* Faults of operations that are submitted from now on, in percent of them. */
 typedef struct cn_store_sim_faults {
     uint64_t delay_ns_min, delay_ns_max;     // until an answer
-    uint32_t lose_percent;           // CN_E_STORE at the deadline: carried out in time, too late, or not
+    uint32_t lose_percent; // CN_E_STORE at the deadline: carried out in time, too late, or not
     uint32_t fail_percent;           // CN_E_STORE after the delay: carried out or not
     uint32_t conflict_percent;       // SWAP: CN_E_CONFLICT with what is there
     uint32_t absent_percent;         // PAGE_GET: the page is evicted before it is read

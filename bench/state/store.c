@@ -2,9 +2,8 @@
  *
  *   bench_store sync DIRECTORY                    one append of 2 KB and one fdatasync, 1,000 times
  *   bench_store commits ADDRESS IN_FLIGHT SECONDS a turn of 2 KB, then its head, both acknowledged
- *   bench_store pages ADDRESS PAGE_BYTES SECONDS  pages out and in by the store, and by a client that
- *                                                 does nothing but pipeline SET and GET; in turns
- * Each prints one line of JSON. */
+ *   bench_store pages ADDRESS PAGE_BYTES SECONDS  pages out and in by the store, and by a client
+ * that does nothing but pipeline SET and GET; in turns Each prints one line of JSON. */
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -53,7 +52,8 @@ static void measure_sync(const char *directory)
     if (fd < 0) give_up(path);
     for (int i = 0; i < 1000; i++) {
         const uint64_t start = now_ns();
-        if (write(fd, record, sizeof record) != (ssize_t)sizeof record || fdatasync(fd) != 0) give_up(path);
+        if (write(fd, record, sizeof record) != (ssize_t)sizeof record || fdatasync(fd) != 0)
+            give_up(path);
         cn_histogram_add(&latency, now_ns() - start);
     }
     close(fd);
@@ -69,9 +69,18 @@ static cn_store *open_store(const char *log, const char *pages, uint64_t page_by
     cn_err err;
     cn_store_state state;
     const cn_store_redis_options options = {
-        .log = log, .pages = pages, .user = "", .password = "", .durability = CN_DURABILITY_FSYNC,
-        .page_bytes = page_bytes, .port_count = 1, .op_max = 2 * IN_FLIGHT_MAX, .connection_count = 12,
-        .log_timeout_ns = 2000000000, .page_timeout_ns = 2000000000, .clock = clock_,
+        .log = log,
+        .pages = pages,
+        .user = "",
+        .password = "",
+        .durability = CN_DURABILITY_FSYNC,
+        .page_bytes = page_bytes,
+        .port_count = 1,
+        .op_max = 2 * IN_FLIGHT_MAX,
+        .connection_count = 12,
+        .log_timeout_ns = 2000000000,
+        .page_timeout_ns = 2000000000,
+        .clock = clock_,
         .random = cn_random_system(),
     };
     if (cn_store_redis_open(&options, &store, &err) != CN_OK) {
@@ -102,7 +111,8 @@ static void commit(cn_store_port *port, conversation *c, int index)
     c->rev++;
     memcpy(c->from, c->to, sizeof c->from);
     snprintf(c->to, sizeof c->to, "%" PRIu64, c->rev);
-    snprintf(c->turn.key, sizeof c->turn.key, "bench:turn:%d:%d:%" PRIu64, (int)getpid(), index, c->rev);
+    snprintf(c->turn.key, sizeof c->turn.key, "bench:turn:%d:%d:%" PRIu64, (int)getpid(), index,
+             c->rev);
     snprintf(c->head.key, sizeof c->head.key, "bench:head:%d:%d", (int)getpid(), index);
     c->turn.kind = CN_STORE_PUT_NEW;
     c->turn.value = record;
@@ -140,8 +150,10 @@ static void measure_commits(const char *address, int in_flight, double seconds)
             else busy--;
         }
     }
-    printf("{\"in_flight\": %d, \"commits_per_s\": %.0f, \"commit_us_p50\": %.0f, \"commit_us_p99\": %.0f}\n",
-           in_flight, (double)commits * 1e9 / (double)(now_ns() - start), quantile_us(0.5), quantile_us(0.99));
+    printf("{\"in_flight\": %d, \"commits_per_s\": %.0f, \"commit_us_p50\": %.0f, "
+           "\"commit_us_p99\": %.0f}\n",
+           in_flight, (double)commits * 1e9 / (double)(now_ns() - start), quantile_us(0.5),
+           quantile_us(0.99));
     store->ops->close(store);
 }
 
@@ -161,7 +173,8 @@ static void move_pages(cn_store *store, traffic *t, double seconds)
     const uint64_t end = now_ns() + (uint64_t)(seconds * 1e9);
     int busy = 0;
     for (int i = 0; i < DEPTH; i++) {
-        ops[i] = (cn_store_op){.kind = t->puts ? CN_STORE_PAGE_PUT : CN_STORE_PAGE_GET, .page = t->pages[i]};
+        ops[i] = (cn_store_op){.kind = t->puts ? CN_STORE_PAGE_PUT : CN_STORE_PAGE_GET,
+                               .page = t->pages[i]};
         ops[i].page_key.bytes[0] = (uint8_t)(next++ % KEYS);
         ops[i].deadline_ns = now_ns() + 10000000000u;
         busy += cn_store_port_submit(port, &ops[i]);
@@ -196,7 +209,8 @@ static void send_all(int fd, struct iovec *iov, int count)
     while (count > 0) {
         ssize_t sent = writev(fd, iov, count);
         if (sent < 0) give_up("writev");
-        for (; count > 0 && (size_t)sent >= iov->iov_len; iov++, count--) sent -= (ssize_t)iov->iov_len;
+        for (; count > 0 && (size_t)sent >= iov->iov_len; iov++, count--)
+            sent -= (ssize_t)iov->iov_len;
         if (count > 0) {
             iov->iov_base = (char *)iov->iov_base + sent;
             iov->iov_len -= (size_t)sent;
@@ -212,9 +226,11 @@ static void receive_all(int fd, char *to, size_t len)
 static void ask_bare(int fd, traffic *t, uint32_t n)
 {
     char head[128];
-    const int len = t->puts ? snprintf(head, sizeof head, "*3\r\n$3\r\nSET\r\n$7\r\nbare:%02u\r\n$%" PRIu64 "\r\n",
-                                       n % KEYS, t->page_bytes)
-                            : snprintf(head, sizeof head, "*2\r\n$3\r\nGET\r\n$7\r\nbare:%02u\r\n", n % KEYS);
+    const int len =
+        t->puts
+            ? snprintf(head, sizeof head, "*3\r\n$3\r\nSET\r\n$7\r\nbare:%02u\r\n$%" PRIu64 "\r\n",
+                       n % KEYS, t->page_bytes)
+            : snprintf(head, sizeof head, "*2\r\n$3\r\nGET\r\n$7\r\nbare:%02u\r\n", n % KEYS);
     char end[] = "\r\n";
     struct iovec iov[] = {{head, (size_t)len}, {t->pages[n % DEPTH], t->page_bytes}, {end, 2}};
     send_all(fd, iov, t->puts ? 3 : 1);
@@ -253,10 +269,11 @@ static double cpu_s(void)
            (double)(use.ru_utime.tv_usec + use.ru_stime.tv_usec) / 1e6;
 }
 
-// Ways and directions take turns, so that a busy machine slows down all of them; the best round counts.
+// Ways and directions take turns, so that a busy machine slows down all of them; the best round
+// counts.
 static void measure_pages(const char *address, uint64_t page_bytes, double seconds)
 {
-    double best[2][2] = {{0}}, least[2][2] = {{1e9, 1e9}, {1e9, 1e9}};       // GB/s; CPU seconds per GB
+    double best[2][2] = {{0}}, least[2][2] = {{1e9, 1e9}, {1e9, 1e9}}; // GB/s; CPU seconds per GB
     traffic t = {.page_bytes = page_bytes};
     cn_store *store = open_store("", address, page_bytes);
     for (int i = 0; i < DEPTH; i++) {
@@ -273,16 +290,19 @@ static void measure_pages(const char *address, uint64_t page_bytes, double secon
         if (bare) move_bare(address + strlen("unix:"), &t, seconds / ROUNDS);
         else move_pages(store, &t, seconds / ROUNDS);
         const double gigabytes = (double)(t.done * t.page_bytes) / 1e9;
-        const double rate = gigabytes * 1e9 / (double)(now_ns() - start), cost = (cpu_s() - cpu_start) / gigabytes;
+        const double rate = gigabytes * 1e9 / (double)(now_ns() - start),
+                     cost = (cpu_s() - cpu_start) / gigabytes;
         if (rate > best[bare][gets]) best[bare][gets] = rate;
         if (cost < least[bare][gets]) least[bare][gets] = cost;
     }
     printf("{\"page_bytes\": %" PRIu64, page_bytes);
     for (int gets = 0; gets < 2; gets++) {
         const char *name = gets ? "get" : "put";
-        printf(", \"%s_gb_per_s\": %.2f, \"%s_bare\": %.2f, \"%s_share\": %.2f, \"%s_cpu_s_per_gb\": %.3f, "
-               "\"%s_bare_cpu\": %.3f", name, best[0][gets], name, best[1][gets], name,
-               best[0][gets] / best[1][gets], name, least[0][gets], name, least[1][gets]);
+        printf(", \"%s_gb_per_s\": %.2f, \"%s_bare\": %.2f, \"%s_share\": %.2f, "
+               "\"%s_cpu_s_per_gb\": %.3f, "
+               "\"%s_bare_cpu\": %.3f",
+               name, best[0][gets], name, best[1][gets], name, best[0][gets] / best[1][gets], name,
+               least[0][gets], name, least[1][gets]);
     }
     printf("}\n");
     for (int i = 0; i < DEPTH; i++) free(t.pages[i]);

@@ -1,6 +1,7 @@
-/* tests/state/fsync_shim.c: loaded into redis-server (LD_PRELOAD), it writes down how much of each file
- * the disk is sure to have: after every fdatasync, the size that the file had before it, in
- * $CN_FSYNC_RECORD.<inode>. A test that cuts the file back to that size has what a power loss leaves. */
+/* tests/state/fsync_shim.c: loaded into redis-server (LD_PRELOAD), it writes down how much of each
+ * file the disk is sure to have: after every fdatasync, the size that the file had before it, in
+ * $CN_FSYNC_RECORD.<inode>. A test that cuts the file back to that size has what a power loss
+ * leaves. */
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,12 +1,13 @@
-/* tests/state/store_driver.c: writers of conversations over a store, for tests that break the servers
- * beneath. Until SIGTERM or a count, each of a number of conversations commits one turn after another
- * (PUT_NEW of the turn, SWAP of the head), and after an unknown end reads the head again, as an
- * appliance does. Then everything is read back: every acknowledged turn must be in the chain that
- * begins at its head, at the place that it was acknowledged for. The result is one line of JSON.
+/* tests/state/store_driver.c: writers of conversations over a store, for tests that break the
+ * servers beneath. Until SIGTERM or a count, each of a number of conversations commits one turn
+ * after another (PUT_NEW of the turn, SWAP of the head), and after an unknown end reads the head
+ * again, as an appliance does. Then everything is read back: every acknowledged turn must be in the
+ * chain that begins at its head, at the place that it was acknowledged for. The result is one line
+ * of JSON.
  *
- * Several drivers may race on the same conversations; each checks its own turns. With --acks, what was
- * acknowledged is in a file before anything else happens, so that a driver that is killed can be
- * followed by one that checks the turns of both.
+ * Several drivers may race on the same conversations; each checks its own turns. With --acks, what
+ * was acknowledged is in a file before anything else happens, so that a driver that is killed can
+ * be followed by one that checks the turns of both.
  *
  *   store_driver --log ADDRESS [--acks FILE] [--durability D] [--conversations N] [--count TURNS]
  *                [--bytes N] [--deadline_ms N] [--timeout_ms N] [--password P] [--pause_us N] */
@@ -150,7 +151,8 @@ static void acknowledged(driver *d, conversation *c)
     if (d->ack_file) fprintf(d->ack_file, "%u %" PRIu64 " %s\n", c->index, c->rev, c->turn);
     d->acked++;
     const uint64_t now = now_ns(d);
-    if (d->last_ack_ns && now - d->last_ack_ns > d->gap_ns_max) d->gap_ns_max = now - d->last_ack_ns;
+    if (d->last_ack_ns && now - d->last_ack_ns > d->gap_ns_max)
+        d->gap_ns_max = now - d->last_ack_ns;
     d->last_ack_ns = now;
     cn_histogram_add(&d->latency_ns, now - c->begun_ns);
 }
@@ -208,8 +210,8 @@ static void begin_walk(driver *d, conversation *c)
     c->walking = true;
     if (c->rev < c->acked_max) {
         d->lost += c->acked_max - c->rev;
-        fprintf(stderr, "store_driver: head %u is at %" PRIu64 ", acknowledged %" PRIu64 "\n", c->index, c->rev,
-                c->acked_max);
+        fprintf(stderr, "store_driver: head %u is at %" PRIu64 ", acknowledged %" PRIu64 "\n",
+                c->index, c->rev, c->acked_max);
     }
     if (!c->head[0]) return;
     char key[TEXT_BYTES + 16];
@@ -234,16 +236,18 @@ static void walked(driver *d, conversation *c)
                        sscanf(c->get.reply.data, "%" SCNu64 " %95s %95s", &rev, id, parent) == 3 &&
                        rev == c->rev && strcmp(id, c->turn) == 0;
     if (!whole) {
-        fprintf(stderr, "store_driver: turn %s (head %u, revision %" PRIu64 ") is not whole\n", c->turn, c->index,
-                c->rev);
+        fprintf(stderr, "store_driver: turn %s (head %u, revision %" PRIu64 ") is not whole\n",
+                c->turn, c->index, c->rev);
         d->broken++;
         d->lost += c->rev;           // nothing below can be reached
         return;
     }
     const uint64_t mine = c->rev < c->acked_room ? c->acked[c->rev] : 0;
     if (mine && mine != hash_of(id)) {
-        fprintf(stderr, "store_driver: %s is at revision %" PRIu64 " of head %u, where another one was "
-                "acknowledged\n", id, c->rev, c->index);
+        fprintf(stderr,
+                "store_driver: %s is at revision %" PRIu64 " of head %u, where another one was "
+                "acknowledged\n",
+                id, c->rev, c->index);
         d->lost++;
     }
     c->rev--;
@@ -312,10 +316,15 @@ static void read_arguments(driver *d, int argc, char **argv)
         const char **text;
         uint64_t *number;
     } known[] = {
-        {"--log", &d->log, NULL}, {"--acks", &d->acks, NULL}, {"--durability", &d->durability, NULL},
-        {"--password", &d->password, NULL}, {"--conversations", NULL, &d->conversations},
-        {"--count", NULL, &d->count}, {"--bytes", NULL, &d->bytes},
-        {"--deadline_ms", NULL, &d->deadline_ms}, {"--timeout_ms", NULL, &d->timeout_ms},
+        {"--log", &d->log, NULL},
+        {"--acks", &d->acks, NULL},
+        {"--durability", &d->durability, NULL},
+        {"--password", &d->password, NULL},
+        {"--conversations", NULL, &d->conversations},
+        {"--count", NULL, &d->count},
+        {"--bytes", NULL, &d->bytes},
+        {"--deadline_ms", NULL, &d->deadline_ms},
+        {"--timeout_ms", NULL, &d->timeout_ms},
         {"--pause_us", NULL, &d->pause_us},
     };
     for (int i = 1; i + 1 < argc; i += 2) {
@@ -325,7 +334,8 @@ static void read_arguments(driver *d, int argc, char **argv)
         if (known[k].text) *known[k].text = argv[i + 1];
         else *known[k].number = strtoull(argv[i + 1], NULL, 10);
     }
-    if (!d->log || d->conversations > CONVERSATIONS_MAX || d->bytes < 2 * TEXT_BYTES) give_up("arguments");
+    if (!d->log || d->conversations > CONVERSATIONS_MAX || d->bytes < 2 * TEXT_BYTES)
+        give_up("arguments");
 }
 
 static void open_store(driver *d)
@@ -370,12 +380,13 @@ int main(int argc, char **argv)
     const double seconds = (double)(now_ns(&d) - start_ns) / 1e9;
     for (uint32_t i = 0; i < d.conversations; i++) d.all[i].reading = true;
     read_back(&d);
-    printf("{\"acked\": %" PRIu64 ", \"unknown\": %" PRIu64 ", \"conflicts\": %" PRIu64 ", \"refused\": %" PRIu64
-           ", \"lost\": %" PRIu64 ", \"broken\": %" PRIu64 ", \"corrupt\": %" PRIu64 ", \"gap_ms\": %" PRIu64
-           ", \"p50_us\": %" PRIu64 ", \"p99_us\": %" PRIu64 ", \"per_s\": %.0f}\n",
-           d.acked, d.unknown, d.conflicts, d.refused, d.lost, d.broken, d.corrupt, d.gap_ns_max / 1000000,
-           cn_histogram_quantile(&d.latency_ns, 0.5) / 1000, cn_histogram_quantile(&d.latency_ns, 0.99) / 1000,
-           (double)d.acked / seconds);
+    printf("{\"acked\": %" PRIu64 ", \"unknown\": %" PRIu64 ", \"conflicts\": %" PRIu64
+           ", \"refused\": %" PRIu64 ", \"lost\": %" PRIu64 ", \"broken\": %" PRIu64
+           ", \"corrupt\": %" PRIu64 ", \"gap_ms\": %" PRIu64 ", \"p50_us\": %" PRIu64
+           ", \"p99_us\": %" PRIu64 ", \"per_s\": %.0f}\n",
+           d.acked, d.unknown, d.conflicts, d.refused, d.lost, d.broken, d.corrupt,
+           d.gap_ns_max / 1000000, cn_histogram_quantile(&d.latency_ns, 0.5) / 1000,
+           cn_histogram_quantile(&d.latency_ns, 0.99) / 1000, (double)d.acked / seconds);
     for (uint32_t i = 0; i < d.conversations; i++) {
         conversation *c = &d.all[i];
         free(c->value);

@@ -36,6 +36,8 @@ def test_killed_servers_lose_nothing(rng: random.Random) -> None:
             time.sleep(rng.uniform(0.05, 0.35))
             redis.kill()
             redis.start()
+            if rng.random() < 0.7:               # otherwise it may be killed while it reads its file
+                redis.wait()
         all_is_there(driver.end(), KILLS * 10)
 
 
@@ -50,7 +52,8 @@ def test_killed_writers_and_servers_lose_nothing(rng: random.Random, tmp_path: P
                 redis.start()
             driver.kill()
             driver = Driver(redis.address, *flags)
-        time.sleep(0.3)
+        redis.wait()
+        time.sleep(1)
         all_is_there(driver.end(), 1)
         assert len((tmp_path / "acks").read_text().splitlines()) > KILLS * 5
 

@@ -1,4 +1,5 @@
-/* tests/unit/state/redis_server.h: a redis-server of a test's own, on a Unix socket in a new directory.
+/* tests/unit/state/redis_server.h: a redis-server of a test's own, on a Unix socket in a new
+ * directory.
  *
  * Threads: one.
  * Memory:  plain memory of the test; the directory is removed by close. */

@@ -25,7 +25,8 @@ typedef struct contract {
 static inline cn_store_op contract_op(const contract *c, cn_store_kind kind, const char *key,
                                       const char *value)
 {
-    cn_store_op op = {.kind = kind, .value = value, .value_len = value ? (uint32_t)strlen(value) : 0};
+    cn_store_op op = {
+        .kind = kind, .value = value, .value_len = value ? (uint32_t)strlen(value) : 0};
     snprintf(op.key, sizeof op.key, "%s%s", c->prefix, key);
     op.deadline_ns = cn_clock_now_ns(&c->clock) + 5000000000u;
     cn_buf_init(&op.reply, CONTRACT_REPLY_MAX);
@@ -191,7 +192,7 @@ static inline void contract_scan(const contract *c)
         snprintf(key, sizeof key, "s[c*n?:%d", i);
         contract_check(c, CN_STORE_PUT_NEW, key, NULL, "x", CN_OK, "");
     }
-    contract_check(c, CN_STORE_PUT_NEW, "sXc*nY:1", NULL, "x", CN_OK, "");    // no pattern matches it
+    contract_check(c, CN_STORE_PUT_NEW, "sXc*nY:1", NULL, "x", CN_OK, ""); // no pattern matches it
     cn_store_op op = contract_op(c, CN_STORE_SCAN, "s[c*n?:", NULL);
     do {
         assert_int_equal(contract_run(c, &op), CN_OK);

@@ -39,15 +39,35 @@ static void what_is_no_server_is_refused(void **state)
 {
     (void)state;
     static const char *const texts[] = {
-        "a", "a:", ":1", "a:0", "a:65536", "a:1x", "a:-1", "a: 1", "::1:6379", "[::1:6379", "[::1]6379", "[]:1",
-        "unix:run", "unix:", "a:1,", ",a:1", "a:1,,b:2", "sentinel:@a:1", "sentinel:x", "sentinel:x@",
-        "cluster:", "unix:/01234567890123456789012345678901234567890123456789012345678901234567890123456789"
+        "a",
+        "a:",
+        ":1",
+        "a:0",
+        "a:65536",
+        "a:1x",
+        "a:-1",
+        "a: 1",
+        "::1:6379",
+        "[::1:6379",
+        "[::1]6379",
+        "[]:1",
+        "unix:run",
+        "unix:",
+        "a:1,",
+        ",a:1",
+        "a:1,,b:2",
+        "sentinel:@a:1",
+        "sentinel:x",
+        "sentinel:x@",
+        "cluster:",
+        "unix:/01234567890123456789012345678901234567890123456789012345678901234567890123456789"
         "0123456789012345678901234567",
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         cn_redis_target target;
         cn_err err = {0};
-        assert_int_equal(cn_redis_address_parse("state.log", texts[i], &target, &err), CN_E_INVALID);
+        assert_int_equal(cn_redis_address_parse("state.log", texts[i], &target, &err),
+                         CN_E_INVALID);
         assert_int_equal(strncmp(err.text, "state.log: ", 11), 0);
     }
     // One more than there is room for.

@@ -13,8 +13,14 @@ static void slots_are_those_of_the_specification(void **state)
         const char *key;
         uint32_t slot;
     } cases[] = {
-        {"123456789", 12739}, {"foo", 12182}, {"", 0}, {"{user1000}.following", 3443},
-        {"{user1000}.followers", 3443}, {"foo{}{bar}", 8363}, {"foo{{bar}}zap", 4015}, {"foo{bar}{zap}", 5061},
+        {"123456789", 12739},
+        {"foo", 12182},
+        {"", 0},
+        {"{user1000}.following", 3443},
+        {"{user1000}.followers", 3443},
+        {"foo{}{bar}", 8363},
+        {"foo{{bar}}zap", 4015},
+        {"foo{bar}{zap}", 5061},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         assert_int_equal(cn_redis_nodes_slot(cases[i].key), cases[i].slot);
@@ -33,11 +39,13 @@ static void redirections_are_read(void **state)
     assert_int_equal(to.port, 6381);
     assert_true(cn_redis_nodes_read_redirect(&from, "ASK 0 ::1:6381", &slot, &to));
     assert_string_equal(to.host, "::1");
-    assert_true(cn_redis_nodes_read_redirect(&from, "MOVED 1 :6382", &slot, &to));   // where it was said
+    assert_true(
+        cn_redis_nodes_read_redirect(&from, "MOVED 1 :6382", &slot, &to)); // where it was said
     assert_string_equal(to.host, "10.0.0.1");
     assert_int_equal(to.port, 6382);
-    static const char *const bad[] = {"MOVED", "MOVED 1", "MOVED x a:1", "MOVED 16384 a:1", "MOVED 1 a:0",
-                                      "MOVED 1 a:65536", "MOVED 1 a"};
+    static const char *const bad[] = {"MOVED",           "MOVED 1",     "MOVED x a:1",
+                                      "MOVED 16384 a:1", "MOVED 1 a:0", "MOVED 1 a:65536",
+                                      "MOVED 1 a"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_false(cn_redis_nodes_read_redirect(&from, bad[i], &slot, &to));
 }
@@ -62,7 +70,8 @@ static void a_server_more_moves_only_its_own_share(void **state)
         count[after]++;
     }
     // Binomial with p = 1/5 has a deviation of 40: 200 is five of them.
-    for (uint32_t i = 0; i < SERVERS; i++) assert_in_range(count[i], KEYS / SERVERS - 200, KEYS / SERVERS + 200);
+    for (uint32_t i = 0; i < SERVERS; i++)
+        assert_in_range(count[i], KEYS / SERVERS - 200, KEYS / SERVERS + 200);
     assert_int_equal(moved, count[SERVERS - 1]);
 }
 

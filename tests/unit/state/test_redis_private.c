@@ -26,10 +26,19 @@ static void open_servers(fixture *f)
     const cn_redis_private_options options = options_for(f->directory);
     if (cn_redis_private_open(&options, &f->servers, &err) != CN_OK) fail_msg("%s", err.text);
     const cn_store_redis_options store = {
-        .log = cn_redis_private_log_address(f->servers), .pages = cn_redis_private_pages_address(f->servers),
-        .user = "", .password = "", .durability = CN_DURABILITY_FSYNC, .page_bytes = CONTRACT_PAGE_BYTES,
-        .port_count = 1, .op_max = 16, .connection_count = 2, .log_timeout_ns = 2000000000,
-        .page_timeout_ns = 2000000000, .clock = cn_clock_system(), .random = cn_random_system(),
+        .log = cn_redis_private_log_address(f->servers),
+        .pages = cn_redis_private_pages_address(f->servers),
+        .user = "",
+        .password = "",
+        .durability = CN_DURABILITY_FSYNC,
+        .page_bytes = CONTRACT_PAGE_BYTES,
+        .port_count = 1,
+        .op_max = 16,
+        .connection_count = 2,
+        .log_timeout_ns = 2000000000,
+        .page_timeout_ns = 2000000000,
+        .clock = cn_clock_system(),
+        .random = cn_random_system(),
     };
     assert_int_equal(cn_store_redis_open(&store, &f->store, NULL), CN_OK);
     f->contract = (contract){f->store, cn_store_port_at(f->store, 0), cn_clock_system(), ""};
@@ -66,8 +75,8 @@ static pid_t pid_of(const fixture *f, const char *name)
     return read ? (pid_t)atoi(text) : 0;
 }
 
-static void check(const fixture *f, cn_store_kind kind, const char *key, const char *value, cn_code code,
-                  const char *reply)
+static void check(const fixture *f, cn_store_kind kind, const char *key, const char *value,
+                  cn_code code, const char *reply)
 {
     contract_check(&f->contract, kind, key, NULL, value, code, reply);
 }
@@ -102,7 +111,8 @@ static void what_was_acknowledged_outlives_the_servers(void **state)
     remove_directory(&f);
 }
 
-// The directory of a killed cairn: its servers end by themselves, and the next one finds everything.
+// The directory of a killed cairn: its servers end by themselves, and the next one finds
+// everything.
 static void a_killed_owner_takes_its_servers_along(void **state)
 {
     (void)state;
@@ -138,11 +148,13 @@ static void a_server_that_was_left_over_is_ended(void **state)
     fixture f = new_fixture();
     char path[128], script[512];
     int status;
-    snprintf(script, sizeof script,
-             "cd '%s' && exec 3>>log.lock && flock 3 && echo $$ >log.lock && exec redis-server --port 0 "
-             "--unixsocket log.sock --save '' --appendonly yes --appenddirname log --appendfilename log.aof "
-             "--appendfsync always > /dev/null",
-             f.directory);
+    snprintf(
+        script, sizeof script,
+        "cd '%s' && exec 3>>log.lock && flock 3 && echo $$ >log.lock && exec redis-server --port 0 "
+        "--unixsocket log.sock --save '' --appendonly yes --appenddirname log --appendfilename "
+        "log.aof "
+        "--appendfsync always > /dev/null",
+        f.directory);
     const pid_t stale = fork();
     if (stale == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -171,8 +183,9 @@ static void what_cannot_be_is_refused_by_name(void **state)
     options.durability = CN_DURABILITY_FSYNC_REPLICA;
     assert_int_equal(cn_redis_private_open(&options, &servers, &err), CN_E_INVALID);
     assert_non_null(strstr(err.text, "fsync+replica"));
-    options = options_for("/tmp/0123456789012345678901234567890123456789012345678901234567890123456789"
-                          "0123456789012345678901234567890123456789");
+    options =
+        options_for("/tmp/0123456789012345678901234567890123456789012345678901234567890123456789"
+                    "0123456789012345678901234567890123456789");
     assert_int_equal(cn_redis_private_open(&options, &servers, &err), CN_E_INVALID);
     assert_non_null(strstr(err.text, "too long"));
     options = options_for("/dev/null/x");

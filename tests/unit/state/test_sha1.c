@@ -35,8 +35,10 @@ static void lengths_around_a_block(void **state)
         size_t len;
         const char *hex;
     } cases[] = {
-        {55, "c1c8bbdc22796e28c0e15163d20899b65621d65a"}, {56, "c2db330f6083854c99d4b5bfb6e8f29f201be699"},
-        {63, "03f09f5b158a7a8cdad920bddc29b81c18a551f5"}, {64, "0098ba824b5c16427bd7a1122a5a442a25ec644d"},
+        {55, "c1c8bbdc22796e28c0e15163d20899b65621d65a"},
+        {56, "c2db330f6083854c99d4b5bfb6e8f29f201be699"},
+        {63, "03f09f5b158a7a8cdad920bddc29b81c18a551f5"},
+        {64, "0098ba824b5c16427bd7a1122a5a442a25ec644d"},
         {65, "11655326c708d70319be2610e8a57d9a5b959d3b"},
     };
     char text[65], hex[CN_SHA1_HEX_BYTES];

@@ -1,5 +1,8 @@
 #include "tests/unit/state/store_contract.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "state/store_redis.h"
 #include "tests/unit/state/redis_server.h"
 
@@ -30,11 +33,12 @@ static cn_store_state wait_for(cn_store *store, bool log_up, bool pages_up)
 {
     cn_store_state state;
     const cn_clock clock = cn_clock_system();
-    const uint64_t end = cn_clock_now_ns(&clock) + 10000000000u;
+    const uint64_t end = cn_clock_now_ns(&clock) + 30000000000u;
     do {
         store->ops->poll(store, 10000000);
         store->ops->state(store, &state);
-    } while ((state.log_up != log_up || state.pages_up != pages_up) && cn_clock_now_ns(&clock) < end);
+    } while ((state.log_up != log_up || state.pages_up != pages_up) &&
+             cn_clock_now_ns(&clock) < end);
     if (state.log_up != log_up || state.pages_up != pages_up)
         fail_msg("log %d, pages %d: %s", state.log_up, state.pages_up, state.text);
     return state;
@@ -168,11 +172,12 @@ static void a_server_that_hangs_is_given_up(void **state)
     wait_for(f.store, false, false);
     kill(f.server.pid, SIGCONT);
     wait_for(f.store, true, true);
-    assert_put(&f, "a", 5000, CN_OK);            // the first attempts may have been carried out: the same
+    assert_put(&f, "a", 5000, CN_OK); // the first attempts may have been carried out: the same
     close_fault(&f);
 }
 
-// A late answer to a page that nobody waits for any more must not touch its memory, nor the next one.
+// A late answer to a page that nobody waits for any more must not touch its memory, nor the next
+// one.
 static void late_pages_are_thrown_away(void **state)
 {
     (void)state;
@@ -296,7 +301,8 @@ static void scripts_that_are_gone_or_endless_pass(void **state)
     contract_chain(&f.c);
     redis_server_cli(&f.server, "CONFIG SET busy-reply-threshold 50");
     char command[256];
-    snprintf(command, sizeof command, "redis-cli -s '%.74s' EVAL 'while true do end' 0 > /dev/null 2>&1 &",
+    snprintf(command, sizeof command,
+             "redis-cli -s '%.74s' EVAL 'while true do end' 0 > /dev/null 2>&1 &",
              f.server.address + 5);
     assert_int_equal(system(command), 0);
     poll(NULL, 0, 200);
@@ -313,7 +319,8 @@ static void a_server_that_loads_its_file_is_waited_for(void **state)
     open_fault(&f, NULL);
     redis_server_cli(&f.server, "EVAL 'for i=1,2000 do redis.call(\"SET\", \"k\" .. i, i) end' 0");
     redis_server_end(&f.server, SIGKILL);
-    const char *slow[] = {"--key-load-delay", "300", "--loading-process-events-interval-bytes", "1024"};
+    const char *slow[] = {"--key-load-delay", "300", "--loading-process-events-interval-bytes",
+                          "1024"};
     for (int i = 0; i < 4; i++) f.server.flags[4 + i] = slow[i];
     redis_server_run(&f.server);
     assert_put(&f, "a", 8000, CN_OK);
@@ -476,7 +483,8 @@ static void passwords_users_and_databases(void **state)
     redis_server_cli(&server, "-a secret -n 3 GET a 2> /dev/null | grep one");
     store->ops->close(store);
 
-    redis_server_cli(&server, "-a secret ACL SETUSER cairn on '>pw' '~*' +@all -config 2> /dev/null");
+    redis_server_cli(&server,
+                     "-a secret ACL SETUSER cairn on '>pw' '~*' +@all -config 2> /dev/null");
     options.user = "cairn";
     options.password = "pw";
     store = open_store(&options);
@@ -498,15 +506,19 @@ static void durability_is_what_the_server_gives(void **state)
     } cases[] = {
         {CN_DURABILITY_MEMORY, "appendonly no", NULL},
         {CN_DURABILITY_PROCESS, "appendonly no", "appendonly is no; process needs yes"},
-        {CN_DURABILITY_PROCESS, "appendfsync everysec", "appendfsync is everysec; process needs no or always"},
+        {CN_DURABILITY_PROCESS, "appendfsync everysec",
+         "appendfsync is everysec; process needs no or always"},
         {CN_DURABILITY_PROCESS, "appendfsync no", NULL},
         {CN_DURABILITY_FSYNC, "appendfsync no", "appendfsync is no; fsync needs always"},
-        {CN_DURABILITY_FSYNC, "appendfsync everysec", "appendfsync is everysec; fsync needs always"},
-        {CN_DURABILITY_FSYNC, "no-appendfsync-on-rewrite yes", "no-appendfsync-on-rewrite is yes; fsync needs no"},
+        {CN_DURABILITY_FSYNC, "appendfsync everysec",
+         "appendfsync is everysec; fsync needs always"},
+        {CN_DURABILITY_FSYNC, "no-appendfsync-on-rewrite yes",
+         "no-appendfsync-on-rewrite is yes; fsync needs no"},
         {CN_DURABILITY_FSYNC, "maxmemory 1gb", NULL},
         {CN_DURABILITY_FSYNC, "maxmemory-policy allkeys-lru maxmemory 1gb",
          "maxmemory-policy is allkeys-lru; the log needs noeviction"},
-        {CN_DURABILITY_FSYNC_REPLICA, "appendfsync everysec", "appendfsync is everysec; fsync+replica needs always"},
+        {CN_DURABILITY_FSYNC_REPLICA, "appendfsync everysec",
+         "appendfsync is everysec; fsync+replica needs always"},
     };
     redis_server server = durable_server();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -514,9 +526,12 @@ static void durability_is_what_the_server_gives(void **state)
         cn_store_redis_options options = options_for(server.address, "");
         options.durability = cases[i].wanted;
         snprintf(command, sizeof command, "CONFIG SET %s", cases[i].setting);
-        if (i == 0) for (int k = 0; k < 500 && access(server.address + 5, F_OK) != 0; k++) poll(NULL, 0, 10);
-        redis_server_cli(&server, "CONFIG SET appendonly yes appendfsync always no-appendfsync-on-rewrite no "
-                                  "maxmemory-policy noeviction maxmemory 0");
+        if (i == 0)
+            for (int k = 0; k < 500 && access(server.address + 5, F_OK) != 0; k++)
+                poll(NULL, 0, 10);
+        redis_server_cli(
+            &server, "CONFIG SET appendonly yes appendfsync always no-appendfsync-on-rewrite no "
+                     "maxmemory-policy noeviction maxmemory 0");
         redis_server_cli(&server, command);
         cn_store *store = open_store(&options);
         cn_store_state report;
@@ -546,14 +561,14 @@ static void a_replica_must_have_it_where_one_is_promised(void **state)
     snprintf(primary, sizeof primary, "127.0.0.1 %s", port);
     redis_server replica = {.flags = {"--replicaof", primary}};
     redis_server_open(&replica);
-    assert_put(&f, "a", 10000, CN_OK);
+    assert_put(&f, "a", 30000, CN_OK);
     const contract c = {f.store, f.c.port, f.c.clock, "r:"};
     contract_values(&c);
     contract_chain(&c);
     kill(replica.pid, SIGSTOP);
     assert_put(&f, "b", 1500, CN_E_STORE);       // written, but in one place only
     kill(replica.pid, SIGCONT);
-    assert_put(&f, "b", 10000, CN_OK);
+    assert_put(&f, "b", 30000, CN_OK);
     redis_server_close(&replica);
     close_fault(&f);
 }
@@ -568,7 +583,8 @@ static void pages_are_spread_over_servers(void **state)
     for (int i = 0; i < 3; i++) {
         servers[i] = (redis_server){.flags = {"--appendonly", "no"}};
         redis_server_open(&servers[i]);
-        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", i ? "," : "", servers[i].address);
+        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", i ? "," : "",
+                 servers[i].address);
     }
     const cn_store_redis_options options = options_for("", list);
     cn_store *store = open_store(&options);
@@ -603,6 +619,89 @@ static void pages_are_spread_over_servers(void **state)
     for (int i = 0; i < 3; i++) redis_server_close(&servers[i]);
 }
 
+typedef struct keeper {
+    cn_store *store;
+    _Atomic bool stop;
+} keeper;
+
+static void *keep(void *argument)
+{
+    keeper *k = argument;
+    while (!atomic_load(&k->stop)) k->store->ops->poll(k->store, UINT64_MAX);
+    return NULL;
+}
+
+typedef struct user {
+    pthread_t thread;
+    cn_store *store;
+    cn_store_port *port;
+    cn_wake wake;
+    uint32_t index, done;
+} user;
+
+// Swaps a counter up, one at a time, sleeping in between: a wake-up that is lost hangs it.
+static void *use(void *argument)
+{
+    enum { SWAPS = 300 };
+    user *u = argument;
+    const contract c = {u->store, u->port, cn_clock_system(), ""};
+    char key[32], from[16] = "", to[16];
+    cn_store_state report;
+    snprintf(key, sizeof key, "user:%u", u->index);
+    for (int i = 1; i <= SWAPS; i++) {
+        snprintf(to, sizeof to, "%d", i);
+        cn_store_op op = contract_op(&c, CN_STORE_SWAP, key, to), *back = NULL;
+        if (from[0]) contract_expect(&op, from);
+        if (!cn_store_port_submit(u->port, &op)) return NULL;
+        while (!back) {
+            cn_wake_prepare(&u->wake);
+            back = cn_store_port_next(u->port);
+            if (back) cn_wake_cancel(&u->wake);
+            else cn_wake_wait(&u->wake, UINT64_MAX);
+        }
+        u->store->ops->state(u->store, &report);
+        u->done += back == &op && op.code == CN_OK;
+        cn_buf_close(&op.reply);
+        memcpy(from, to, sizeof from);
+    }
+    return NULL;
+}
+
+// As in a server: the store on its own thread, which sleeps, and two users on theirs.
+static void threads_wake_each_other(void **state)
+{
+    (void)state;
+    redis_server server = durable_server();
+    cn_wake wake;
+    pthread_t thread;
+    assert_int_equal(cn_wake_open(&wake, NULL), CN_OK);
+    cn_store_redis_options options = options_for(server.address, server.address);
+    options.wake = &wake;
+    keeper k = {.store = open_store(&options)};
+    static user users[2];
+    for (uint32_t i = 0; i < 2; i++) {
+        users[i] = (user){.store = k.store, .port = cn_store_port_at(k.store, i), .index = i};
+        assert_int_equal(cn_wake_open(&users[i].wake, NULL), CN_OK);
+        cn_store_port_attach(users[i].port, &users[i].wake);
+    }
+    assert_int_equal(pthread_create(&thread, NULL, keep, &k), 0);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&users[i].thread, NULL, use, &users[i]), 0);
+    for (int i = 0; i < 2; i++) {
+        pthread_join(users[i].thread, NULL);
+        assert_int_equal(users[i].done, 300);
+        cn_wake_close(&users[i].wake);
+    }
+    atomic_store(&k.stop, true);
+    while (pthread_tryjoin_np(thread, NULL) != 0) {
+        cn_wake_signal(&wake);
+        poll(NULL, 0, 1);
+    }
+    k.store->ops->close(k.store);
+    cn_wake_close(&wake);
+    redis_server_close(&server);
+}
+
 static void what_cannot_be_is_refused_by_name(void **state)
 {
     (void)state;
@@ -613,7 +712,8 @@ static void what_cannot_be_is_refused_by_name(void **state)
     } cases[] = {
         {"127.0.0.1", "", 0, "state.log: \"127.0.0.1\" is no server"},
         {"127.0.0.1:1,127.0.0.1:2", "", 0, "state.log: 2 servers; must be one"},
-        {"", "cluster:127.0.0.1:1", 0, "state.pages: \"cluster:127.0.0.1:1\"; must be plain servers"},
+        {"", "cluster:127.0.0.1:1", 0,
+         "state.pages: \"cluster:127.0.0.1:1\"; must be plain servers"},
         {"cluster:127.0.0.1:1", "", 2, "state.database: 2; a cluster has 0 only"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -648,6 +748,7 @@ int main(void)
         cmocka_unit_test(durability_is_what_the_server_gives),
         cmocka_unit_test(a_replica_must_have_it_where_one_is_promised),
         cmocka_unit_test(pages_are_spread_over_servers),
+        cmocka_unit_test(threads_wake_each_other),
         cmocka_unit_test(what_cannot_be_is_refused_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
