@@ -70,7 +70,9 @@ static cn_code read_extra(const char *text, cn_body_options *out, cn_err *err)
     const size_t len = strlen(text);
     out->extra = "";
     if (len == 0) return CN_OK;
-    if (!cn_delta_parse(text, len, &ignored) || text[0] != '{' || text[len - 1] != '}') {
+    // An object without members would leave a comma behind.
+    if (!cn_delta_parse(text, len, &ignored) || text[0] != '{' || text[len - 1] != '}' ||
+        text[1 + strspn(text + 1, " \t\r\n")] == '}') {
         return cn_err_set(err, CN_E_INVALID, "--extra-body: %.60s; must be an object of JSON, as in "
                           "{\"top_k\":1}", text);
     }

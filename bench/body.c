@@ -155,7 +155,10 @@ void cn_body_write(const cn_body_options *o, const cn_plan *plan, uint32_t sessi
     } else if (o->stream) cn_buf_add_text(&json, ",\"stream_options\":{\"include_usage\":true}");
     if (o->ignore_eos) cn_buf_add_text(&json, ",\"ignore_eos\":true");
     if (o->return_token_ids) cn_buf_add_text(&json, ",\"return_token_ids\":true");
-    if (o->extra[0]) cn_buf_add_format(&json, ",%s", o->extra);
+    if (o->extra[0]) {           // without its braces
+        cn_buf_add_char(&json, ',');
+        cn_buf_add(&json, o->extra + 1, strlen(o->extra) - 2);
+    }
     cn_buf_add_char(&json, '}');
     cn_body_write_request(o, path_of(o->api), &json, out);
     cn_buf_close(&json);

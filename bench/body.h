@@ -25,7 +25,7 @@ typedef struct cn_body_options {
     cn_body_api api;
     cn_body_history_kind history;
     const char *model, *api_key; // the key may be NULL
-    const char *extra;           // members of JSON to add, as in `"top_k":1`; may be ""
+    const char *extra;           // object of JSON whose members are added, or ""
     double temperature;
     double words_per_token;
     bool stream, ignore_eos, return_token_ids;

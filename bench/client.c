@@ -513,7 +513,10 @@ static cn_outcome judge(cn_client *c, cn_client_exchange *x)
     if (!x->request.stream && !take_json(c, x, x->in.data ? x->in.data : "", x->in.len)) {
         return turn->outcome;
     }
-    if (turn->event_count == 0) return CN_OUTCOME_EMPTY;
+    if (turn->event_count > 0) return CN_OUTCOME_OK;
+    if (turn->output_tokens <= 0) return CN_OUTCOME_EMPTY;
+    // Tokens without any text, as an end of sequence that is to be ignored: seen when the answer ends.
+    turn->first_ns = turn->last_ns = c->now_ns;
     return CN_OUTCOME_OK;
 }
 

@@ -266,6 +266,7 @@ def test_the_capacity_of_a_sink_with_four_places(tmp_path: Path) -> None:
     (["run", "--slo", "gpt-9"], "--slo: gpt-9; must be ttft:MS tpot:MS e2el:MS, or one of llama2-70b, "),
     (["run", "--preset", "x"], "--preset: x; must be azure-conv"),
     (["run", "--extra-body", "x"], "--extra-body: x; must be an object of JSON"),
+    (["run", "--extra-body", "{ }"], "--extra-body: { }; must be an object of JSON"),
     (["run", "--dataset", "x"], "--dataset: x with --format none; both must be given"),
     (["replay"], "--dataset: none with --format none; both must be given"),
     (["capacity"], "--slo: is not given"),

@@ -39,10 +39,28 @@ def test_cached_tokens_are_told_by_turn(tmp_path: Path, url: str) -> None:
 
 
 def test_cancelled_requests_leave_the_server_working(tmp_path: Path, url: str) -> None:
-    run = load(tmp_path, url, "--rate", 50, "--sessions", 30, "--output-tokens", 200, "--cancel-share", 0.5,
+    run = load(tmp_path, url, "--rate", 50, "--sessions", 30, "--output-tokens", 80, "--cancel-share", 0.5,
                "--cancel-after", "0.02")
     outcomes = run.json["cairn"]["outcomes"]
     assert outcomes["cancelled"] > 3 and outcomes["cancelled"] + outcomes["ok"] == 30
+
+
+def test_each_history_of_the_responses_api(tmp_path: Path, url: str) -> None:
+    """The server's own memory of a conversation is one, whichever way it is named."""
+    digests = {}
+    for history in ("resend", "previous", "conversation"):
+        run = load(tmp_path, url, "--api", "responses", "--history", history, "--rate", 50, "--sessions", 6,
+                   "--turns", 3, "--input-tokens", 20, "--output-tokens", 8)
+        assert run.json["completed"] == 18 and run.json["failed"] == 0
+        digests[history] = run.json["cairn"]["digest"]
+    assert digests["previous"] == digests["conversation"]
+
+
+def test_more_members_reach_the_server(tmp_path: Path, url: str) -> None:
+    same = ("--rate", 50, "--sessions", 3, "--output-tokens", 4)
+    assert load(tmp_path, url, "--extra-body", '{"top_k": 1, "seed": 5}', *same).json["completed"] == 3
+    refused = load(tmp_path, url, "--warmups", 0, "--extra-body", '{"top_p": 7}', *same)
+    assert refused.json["failed"] == 3 and "top_p" in refused.lines[0]["error"]
 
 
 def test_what_the_server_refuses_is_told(tmp_path: Path, url: str) -> None:

@@ -209,7 +209,7 @@ static void extras_and_the_key_are_added(void **state)
     (void)state;
     world w;
     open_world(&w, CN_BODY_CHAT);
-    w.options.extra = "\"top_k\":1,\"tag\":{\"a\":[]}";
+    w.options.extra = "{\"top_k\":1,\"tag\":{\"a\":[]}}";
     w.options.api_key = "secret";
     w.options.ignore_eos = w.options.return_token_ids = true;
     json_t *body = body_of(&w, 0);
