@@ -22,6 +22,10 @@
  * that could write the server's files is gone, whatever happened to us. Each file contains the
  * server's process id.
  *
+ * Pages are worth a file, too: a conversation goes on faster after a restart if they are there. Their
+ * server writes one when it is told to end, which a kill of ours tells it as well, and has END_MS for
+ * it; without it, pages are computed again.
+ *
  * A server dies with the thread that started it (PR_SET_PDEATHSIG): open runs on the main thread,
  * and the store's thread, which starts servers again, lives as long as they shall. It has a process
  * group of its own, so that Ctrl-C in a terminal, which begins a drain here, does not end it. */
@@ -147,12 +151,12 @@ static void write_arguments(const cn_redis_private *p, const server *s, const ch
     add(args, &n, "--dir", p->directory);
     add(args, &n, "--databases", "1");
     add(args, &n, "--loglevel", "warning");
-    add(args, &n, "--save", "");
     snprintf(bytes, 24, "%llu",
              (unsigned long long)(is_log ? p->options.log_bytes : p->options.page_bytes));
     add(args, &n, "--maxmemory", bytes);
     if (is_log) {
         const cn_durability d = p->options.durability;
+        add(args, &n, "--save", "");
         add(args, &n, "--maxmemory-policy", "noeviction");
         add(args, &n, "--appendonly", yes_if(d != CN_DURABILITY_MEMORY));
         add(args, &n, "--appendfsync", d >= CN_DURABILITY_FSYNC ? "always" : "no");
@@ -167,6 +171,11 @@ static void write_arguments(const cn_redis_private *p, const server *s, const ch
         add(args, &n, "--maxmemory-samples", "10");
         add(args, &n, "--lazyfree-lazy-eviction", "yes");
         add(args, &n, "--appendonly", "no");
+        // Three years: in truth only when it ends, for a server that may save does so at SIGTERM.
+        add(args, &n, "--save", "100000000 1");
+        add(args, &n, "--dbfilename", "pages.rdb");
+        add(args, &n, "--rdbcompression", "no");
+        add(args, &n, "--rdbchecksum", "no");    // each page has its own
     }
     args[n] = NULL;
 }
@@ -194,13 +203,17 @@ static _Noreturn void become_server(const char **args, int lock, int exec_pipe, 
     _exit(127);
 }
 
-// What a rewrite of the append-only file left behind that was cut short.
-static void remove_leftovers(const cn_redis_private *p)
+// What a server left behind that was ended while it wrote a file.
+static void remove_leftovers(const cn_redis_private *p, const server *s)
 {
     DIR *directory = opendir(p->directory);
     if (!directory) return;
     for (const struct dirent *entry; (entry = readdir(directory));) {
-        if (strncmp(entry->d_name, "temp-", 5) == 0) unlinkat(dirfd(directory), entry->d_name, 0);
+        const char *name = entry->d_name;
+        const bool is_log = strncmp(name, "temp-rewriteaof", 15) == 0;
+        if (strncmp(name, "temp-", 5) == 0 && is_log == (s == &p->log)) {
+            unlinkat(dirfd(directory), name, 0);
+        }
     }
     closedir(directory);
 }
@@ -236,7 +249,7 @@ static cn_code start(cn_redis_private *p, server *s, int patience_ms, cn_err *er
     const pid_t parent = getpid();
     const int lock = lock_server(p, s->name, patience_ms, err);
     if (lock < 0) return CN_E_IO;
-    if (s == &p->log) remove_leftovers(p);
+    remove_leftovers(p, s);
     write_arguments(p, s, args, bytes);
     output = open_output(p, s);
     pid_t pid = -1;
@@ -348,7 +361,7 @@ static void end(server *s, int signal_number)
 void cn_redis_private_close(cn_redis_private *p)
 {
     if (!p) return;
-    end(&p->pages, SIGKILL);         // it has nothing to write
+    end(&p->pages, SIGTERM);
     end(&p->log, SIGTERM);
     if (p->lock >= 0) close(p->lock);
     free(p);

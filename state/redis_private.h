@@ -1,8 +1,8 @@
 /* state/redis_private.h: two redis-server processes of our own, for a machine without a configured
- * Redis: `log` (append-only file, nothing evicted) and `pages` (nothing on disk, least used
- * evicted), on Unix sockets in one directory that belongs to one cairn at a time. They end with
- * this process, however it ends; one that is left over nevertheless is ended first, so that a file
- * never has two writers.
+ * Redis: `log` (append-only file, nothing evicted) and `pages` (least used evicted; a file is written
+ * when it is told to end), on Unix sockets in one directory that belongs to one cairn at a time. They
+ * end with this process, however it ends; one that is left over nevertheless is ended first, so that
+ * a file never has two writers.
  *
  * Threads: one at a time.
  * Memory:  small; the servers' own is bounded by the options. */

@@ -111,6 +111,45 @@ static void what_was_acknowledged_outlives_the_servers(void **state)
     remove_directory(&f);
 }
 
+// What is asked for while the server of pages is not there counts as absent.
+static void await_pages(const fixture *f)
+{
+    cn_store_state report = {0};
+    const uint64_t end = cn_clock_now_ns(&f->contract.clock) + 10000000000u;
+    while (f->store->ops->state(f->store, &report), !report.pages_up) {
+        f->store->ops->poll(f->store, 20000000);
+        assert_true(cn_clock_now_ns(&f->contract.clock) < end);
+    }
+}
+
+static cn_code page_op(const fixture *f, cn_store_kind kind, char page[CONTRACT_PAGE_BYTES])
+{
+    cn_store_op op = contract_op(&f->contract, kind, "", NULL);
+    await_pages(f);
+    op.page_key = (cn_page_key){{7}};
+    op.page = page;
+    const cn_code code = contract_run(&f->contract, &op);
+    cn_buf_close(&op.reply);
+    return code;
+}
+
+// Not promised, but what makes the first turn after a restart a quick one.
+static void pages_outlive_a_stop(void **state)
+{
+    (void)state;
+    fixture f = new_fixture();
+    static char page[CONTRACT_PAGE_BYTES], back[CONTRACT_PAGE_BYTES];
+    memset(page, 42, sizeof page);
+    open_servers(&f);
+    assert_int_equal(page_op(&f, CN_STORE_PAGE_PUT, page), CN_OK);
+    close_servers(&f);
+    open_servers(&f);
+    assert_int_equal(page_op(&f, CN_STORE_PAGE_GET, back), CN_OK);
+    assert_memory_equal(page, back, sizeof page);
+    close_servers(&f);
+    remove_directory(&f);
+}
+
 // The directory of a killed cairn: its servers end by themselves, and the next one finds
 // everything.
 static void a_killed_owner_takes_its_servers_along(void **state)
@@ -207,6 +246,7 @@ int main(void)
     signal(SIGPIPE, SIG_IGN);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_acknowledged_outlives_the_servers),
+        cmocka_unit_test(pages_outlive_a_stop),
         cmocka_unit_test(a_killed_owner_takes_its_servers_along),
         cmocka_unit_test(a_server_that_was_left_over_is_ended),
         cmocka_unit_test(what_cannot_be_is_refused_by_name),
