@@ -42,7 +42,8 @@ static void add_sacks(const tcp_peer *p, wire_segment *s)
 {
     if (!p->options.sack) return;
     if (run_at(p, p->sack_first, s->sacks[0])) s->sack_count = 1;
-    const uint32_t end = p->options.receive_bytes + 1;
+    uint32_t end = p->options.receive_bytes + 1;
+    if (end > p->received + p->options.window_bytes) end = p->received + p->options.window_bytes;
     for (uint32_t at = p->received + 1; at < end && s->sack_count < 3; at++) {
         uint32_t range[2];
         if (!run_at(p, at, range)) continue;

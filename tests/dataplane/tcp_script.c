@@ -361,16 +361,17 @@ static void step(run *r, words *w)
     }
 }
 
-void tcp_script_run(const tcp_script *script, bool v6, uint16_t vlan, uint32_t isn)
+void tcp_script_run(const tcp_script *script, const tcp_script_setting *setting)
 {
     static run r;
     memset(&r, 0, sizeof r);
     r.script = script;
-    r.far_isn = isn;
+    r.far_isn = setting->isn;
     r.port = 40000;
     r.take = UINT64_MAX;
     const wire_options options = {
-        .v6 = v6, .vlan = vlan, .seed = isn + 1,
+        .v6 = setting->v6, .vlan = setting->vlan, .seed = setting->isn + 1,
+        .begin_ns = setting->begin_ns,
         .connection_max = script->connection_max ? script->connection_max : 4,
         .handler = {&r, on_opened, on_received, on_writable, on_closed}};
     wire_open(&r.wire, &options);

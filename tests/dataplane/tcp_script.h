@@ -32,5 +32,11 @@ typedef struct tcp_script {
     uint32_t connection_max;         // 0: 4
 } tcp_script;
 
-/* `isn`: the far end's initial sequence number. */
-void tcp_script_run(const tcp_script *script, bool v6, uint16_t vlan, uint32_t isn);
+typedef struct tcp_script_setting {
+    bool v6;
+    uint16_t vlan;
+    uint32_t isn;                    // of the far end
+    uint64_t begin_ns;               // the clock at first; 0: 1 s
+} tcp_script_setting;
+
+void tcp_script_run(const tcp_script *script, const tcp_script_setting *setting);

@@ -314,7 +314,7 @@ void wire_advance(wire *w, uint64_t ns) { w->now_ns += ns; }
 void wire_open(wire *w, const wire_options *options)
 {
     memset(w, 0, sizeof *w);
-    w->now_ns = 1000000000;
+    w->now_ns = options->begin_ns ? options->begin_ns : 1000000000;
     w->random_state = options->seed;
     w->v6 = options->v6;
     w->vlan = options->vlan;

@@ -57,6 +57,7 @@ typedef struct wire_options {
     uint64_t seed;
     uint32_t frame_count;                // 0: 512
     uint64_t latency_ns;
+    uint64_t begin_ns;                   // the clock at first; 0: 1 s
     const cn_nic_lossy_rates *received, *sent;   // of the near end; NULL: a good wire
     const char *vip;
     cn_transport_handler handler;

@@ -292,37 +292,44 @@ static const group groups[] = {
     {ending, sizeof ending / sizeof *ending},
 };
 
-static void run_all(bool v6, uint16_t vlan, uint32_t isn)
+static void run_all(const tcp_script_setting *setting)
 {
     for (size_t g = 0; g < sizeof groups / sizeof *groups; g++) {
-        for (size_t i = 0; i < groups[g].count; i++) {
-            tcp_script_run(&groups[g].scripts[i], v6, vlan, isn);
-        }
+        for (size_t i = 0; i < groups[g].count; i++) tcp_script_run(&groups[g].scripts[i], setting);
     }
 }
 
 static void rules_hold_over_ipv4(void **state)
 {
     (void)state;
-    run_all(false, 0, 1000);
+    run_all(&(tcp_script_setting){.isn = 1000});
 }
 
 static void rules_hold_over_ipv6(void **state)
 {
     (void)state;
-    run_all(true, 0, 1000);
+    run_all(&(tcp_script_setting){.v6 = true, .isn = 1000});
 }
 
 static void rules_hold_where_numbers_wrap(void **state)
 {
     (void)state;
-    run_all(false, 0, UINT32_MAX - 50);
+    run_all(&(tcp_script_setting){.isn = UINT32_MAX - 50});
 }
 
 static void rules_hold_in_a_vlan(void **state)
 {
     (void)state;
-    run_all(true, 7, UINT32_MAX);
+    run_all(&(tcp_script_setting){.v6 = true, .vlan = 7, .isn = UINT32_MAX});
+}
+
+// Ticks of 10 ms are counted in 32 bits: half of them and all of them are 248 and 497 days.
+static void rules_hold_where_the_clock_wraps(void **state)
+{
+    (void)state;
+    const uint64_t tick_ns = 10000000;
+    run_all(&(tcp_script_setting){.isn = 1000, .begin_ns = ((UINT64_C(1) << 31) + 5) * tick_ns});
+    run_all(&(tcp_script_setting){.isn = 1000, .begin_ns = ((UINT64_C(1) << 32) - 3) * tick_ns});
 }
 
 int main(void)
@@ -332,6 +339,7 @@ int main(void)
         cmocka_unit_test(rules_hold_over_ipv6),
         cmocka_unit_test(rules_hold_where_numbers_wrap),
         cmocka_unit_test(rules_hold_in_a_vlan),
+        cmocka_unit_test(rules_hold_where_the_clock_wraps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
