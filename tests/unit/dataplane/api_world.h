@@ -317,8 +317,9 @@ static void world_close(void)
 static void world_poll(void)
 {
     int rounds = 0;
-    while (cn_api_poll(world.api) | (world.store && world.store->ops->poll(world.store, 0))) {
-        assert_true(++rounds < 10000);
+    for (bool worked = true; worked; assert_true(++rounds < 10000)) {
+        worked = cn_api_poll(world.api);
+        if (world.store) worked |= world.store->ops->poll(world.store, 0);
     }
 }
 
