@@ -60,8 +60,8 @@ static void what_is_no_server_is_refused(void **state)
         "sentinel:x",
         "sentinel:x@",
         "cluster:",
-        "unix:/01234567890123456789012345678901234567890123456789012345678901234567890123456789"
-        "0123456789012345678901234567",
+        ("unix:/01234567890123456789012345678901234567890123456789012345678901234567890123456789"
+        "0123456789012345678901234567"),
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         cn_redis_target target;
