@@ -62,7 +62,8 @@ def pair() -> Iterator[tuple[Server, Server]]:
         pages.wait()
         # A machine that is busy with other things must not look like a store that is away.
         flags = ["--state.store", "redis", "--state.log", log.address, "--state.pages", pages.address,
-                 "--limits.store_ms", "30000", "--state.timeout_ms", "20000", "--state.page_timeout_ms", "10000"]
+                 "--limits.store_ms", "30000", "--limits.http_idle_ms", "3600000", "--state.timeout_ms", "20000",
+                 "--state.page_timeout_ms", "10000"]
         with serve(*flags) as one, serve(*flags) as two:
             one.flags = flags            # for a third
             yield one, two
