@@ -10,6 +10,7 @@
 #include "dataplane/lwip_pool.h"
 #include "dataplane/stack_int.h"
 #include "dataplane/transport_address_int.h"
+#include "dataplane/transport_held_int.h"
 
 /* How it works. A place per connection, as in transport_kernel.c, and every place is in exactly one of
  * these states:
@@ -45,7 +46,6 @@ enum {
     IDLE_POLLS = 1000,
     SPINS_PER_CLOCK = 16,
     BURSTS_MAX = 32,                     // received in one round
-    HELD_BYTES = 512 - 24,               // a block of the pool, at least
     CLOSING_SPARE = 1024,                // connections that only still close, at least
 };
 static const uint64_t LINGER_NS = 2000000000;
@@ -54,16 +54,9 @@ static const uint32_t NONE = UINT32_MAX;
 
 typedef enum place_state { FREE, OPEN, LINGERING } place_state;
 
-// Bytes that the handler has left.
-typedef struct held {
-    struct held *next;
-    uint32_t at, len, capacity;
-    uint8_t data[];
-} held;
-
 typedef struct place {
     struct tcp_pcb *pcb;                 // NULL: has ended
-    held *held_first, *held_last;        // what the handler did not take; NULL if it took all
+    cn_transport_held held;              // what the handler did not take
     uint64_t linger_until_ns;
     uint32_t generation;
     place_state state;
@@ -149,16 +142,6 @@ static place *take_place(dpdk *d)
     return p;
 }
 
-static void drop_held(place *p)
-{
-    while (p->held_first) {
-        held *next = p->held_first->next;
-        cn_lwip_pool_put(p->held_first);
-        p->held_first = next;
-    }
-    p->held_last = NULL;
-}
-
 static void detach(struct tcp_pcb *pcb)
 {
     tcp_arg(pcb, NULL);
@@ -172,7 +155,7 @@ static void release(dpdk *d, place *p)
 {
     CN_ASSERT(p->state != FREE && !p->pcb);
     if (p->state == LINGERING) linger_unlink(d, p);
-    drop_held(p);
+    cn_transport_held_drop(&p->held);
     p->state = FREE;
     p->next = d->free_first;
     d->free_first = index_of(d, p);
@@ -230,41 +213,17 @@ static size_t show(dpdk *d, place *p, const void *data, size_t len)
     return open_place(d, conn) ? took : len;
 }
 
-// Copies bytes to what the handler has left already. Small pieces share a block.
-static bool hold(place *p, const uint8_t *data, uint32_t len)
-{
-    held *last = p->held_last;
-    if (last) {
-        const uint32_t room = last->capacity - last->at - last->len;
-        const uint32_t n = len < room ? len : room;
-        memcpy(last->data + last->at + last->len, data, n);
-        last->len += n;
-        data += n;
-        len -= n;
-    }
-    if (!len) return true;
-    const uint32_t capacity = len > HELD_BYTES ? len : HELD_BYTES;
-    held *block = cn_lwip_pool_take(sizeof *block + capacity);
-    if (!block) return false;
-    *block = (held){.len = len, .capacity = capacity};
-    memcpy(block->data, data, len);
-    if (last) last->next = block;
-    else p->held_first = block;
-    p->held_last = block;
-    return true;
-}
-
 // One stretch of received bytes; false if the connection has ended.
 static bool received_bytes(dpdk *d, place *p, const uint8_t *data, size_t len)
 {
     const cn_conn conn = conn_of(d, p);
     size_t took = 0;
-    if (!p->held_first) {
+    if (!p->held.first) {
         took = show(d, p, data, len);
         if (!open_place(d, conn)) return false;
         if (took) tcp_recved(p->pcb, (tcpwnd_size_t)took);
     }
-    if (took == len || hold(p, data + took, (uint32_t)(len - took))) return true;
+    if (took == len || cn_transport_held_add(&p->held, data + took, (uint32_t)(len - took))) return true;
     atomic_fetch_add_explicit(&d->connections_dropped, 1, memory_order_relaxed);
     d->handler.closed(d->handler.self, conn);
     if (open_place(d, conn)) abort_connection(d, p);
@@ -649,23 +608,24 @@ static void dpdk_resume(cn_transport *transport, cn_conn conn)
 {
     dpdk *d = (dpdk *)transport;
     place *p = open_place(d, conn);
+    if (!p || !p->pcb || !p->held.first) return;
+    cn_transport_held held = p->held;    // ours while it is shown: the handler may end the connection
+    p->held = (cn_transport_held){0};
     tcpwnd_size_t shown = 0;             // told to lwIP at once, so that one ACK tells the peer
-    while (p && p->held_first) {
-        held *first = p->held_first;     // ours while it is shown: the handler may end the connection
-        p->held_first = first->next;
-        const size_t took = show(d, p, first->data + first->at, first->len);
+    const uint8_t *data;
+    for (uint32_t len; p && (data = cn_transport_held_peek(&held, &len)) != NULL;) {
+        const uint32_t took = (uint32_t)show(d, p, data, len);
         p = open_place(d, conn);
-        shown += (tcpwnd_size_t)took;
-        if (p && took < first->len) {
-            first->at += (uint32_t)took;
-            first->len -= (uint32_t)took;
-            p->held_first = first;
-            break;
-        }
-        cn_lwip_pool_put(first);
-        if (p && !p->held_first) p->held_last = NULL;
+        cn_transport_held_pop(&held, took);
+        shown += took;
+        if (took < len) break;
     }
-    if (p && shown) tcp_recved(p->pcb, shown);
+    if (!p) {
+        cn_transport_held_drop(&held);
+        return;
+    }
+    p->held = held;
+    if (shown) tcp_recved(p->pcb, shown);
 }
 
 static void dpdk_finish(cn_transport *transport, cn_conn conn)
@@ -678,8 +638,7 @@ static void dpdk_finish(cn_transport *transport, cn_conn conn)
         return;
     }
     // What was held counts as received, so that closing later need not be a reset.
-    for (const held *h = p->held_first; h; h = h->next) tcp_recved(p->pcb, h->len);
-    drop_held(p);
+    tcp_recved(p->pcb, cn_transport_held_drop(&p->held));
     if (tcp_shutdown(p->pcb, 0, 1) != ERR_OK) {
         abort_connection(d, p);          // the peer was faster
         return;

@@ -12,10 +12,10 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parents[2]
 BUILD = TOP / os.environ.get("CN_BUILD", "build")
 SECONDS = int(os.environ.get("CN_FUZZ_SECONDS", "20"))
-OURS = ["dataplane/stack.c", "dataplane/transport_dpdk.c", "dataplane/lwip_pool.c", "dataplane/inet_sum.c",
-        "dataplane/nic_sim.c", "dataplane/nic_lossy.c", "dataplane/transport_address.c", "base/assert.c",
-        "base/err.c", "base/clock.c", "base/random.c", "base/wake.c", "tests/dataplane/tcp_wire.c",
-        "tests/dataplane/fuzz_tcp.c"]
+OURS = ["dataplane/stack.c", "dataplane/transport_dpdk.c", "dataplane/transport_held.c", "dataplane/lwip_pool.c",
+        "dataplane/inet_sum.c", "dataplane/nic_sim.c", "dataplane/nic_lossy.c", "dataplane/transport_address.c",
+        "base/assert.c", "base/err.c", "base/clock.c", "base/random.c", "base/wake.c",
+        "tests/dataplane/tcp_wire.c", "tests/dataplane/fuzz_tcp.c"]
 # fuzzer-no-link instruments; only the last step brings libFuzzer's main.
 SANITIZE = "address,undefined"
 FLAGS = ["-std=gnu17", "-D_GNU_SOURCE", "-O1", "-g", "-DCN_SLOW_ASSERTS", "-DFUZZ_LIBFUZZER", "-fno-strict-aliasing",
