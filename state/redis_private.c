@@ -22,9 +22,9 @@
  * that could write the server's files is gone, whatever happened to us. Each file contains the
  * server's process id.
  *
- * Pages are worth a file, too: a conversation goes on faster after a restart if they are there. Their
- * server writes one when it is told to end, which a kill of ours tells it as well, and has END_MS for
- * it; without it, pages are computed again.
+ * Pages are worth a file, too: a conversation goes on faster after a restart if they are there.
+ * Their server writes one when it is told to end, which a kill of ours tells it as well, and has
+ * END_MS for it; without it, pages are computed again.
  *
  * A server dies with the thread that started it (PR_SET_PDEATHSIG): open runs on the main thread,
  * and the store's thread, which starts servers again, lives as long as they shall. It has a process
@@ -101,9 +101,10 @@ static bool is_redis(pid_t pid)
     return got > 0 && strncmp(name, "redis-", 6) == 0;
 }
 
-/* Takes the lock of a server; one that was left over is asked to end, then made to. -1 if it cannot
- * be had: err says why. */
-static int lock_server(const cn_redis_private *p, const char *name, int patience_ms, cn_err *err)
+/* Takes the lock of a server; one that was left over gets the signal, and is made to end when half
+ * the patience is over. -1 if the lock cannot be had: err says why. */
+static int lock_server(const cn_redis_private *p, const char *name, int signal_number,
+                       int patience_ms, cn_err *err)
 {
     bool is_ours = false;
     for (int waited_ms = 0;; waited_ms += CHECK_MS) {
@@ -115,13 +116,13 @@ static int lock_server(const cn_redis_private *p, const char *name, int patience
         if (is_ours) return fd;
         const pid_t pid = read_pid(fd);
         close(fd);
+        if (waited_ms == 0 && is_redis(pid)) kill(pid, signal_number);
         if (waited_ms >= patience_ms) {
             cn_err_set(err, CN_E_IO,
                        "%s: a redis-server (process %d) still uses %s and does not end",
                        p->directory, (int)pid, name);
             return -1;
         }
-        if (waited_ms == 0 && is_redis(pid)) kill(pid, SIGTERM);
         if (waited_ms == patience_ms / 2 && is_redis(pid)) kill(pid, SIGKILL);
         poll(NULL, 0, CHECK_MS);
     }
@@ -241,13 +242,14 @@ static cn_code explain_exec(int failure, cn_err *err)
     return cn_err_set(err, CN_E_IO, "redis-server cannot be started: %s", strerror(failure));
 }
 
-static cn_code start(cn_redis_private *p, server *s, int patience_ms, cn_err *err)
+static cn_code start(cn_redis_private *p, server *s, int signal_number, int patience_ms,
+                     cn_err *err)
 {
     const char *args[ARGUMENT_MAX];
     char bytes[24];
     int pipe_fds[2] = {-1, -1}, failure = 0, output = -1;
     const pid_t parent = getpid();
-    const int lock = lock_server(p, s->name, patience_ms, err);
+    const int lock = lock_server(p, s->name, signal_number, patience_ms, err);
     if (lock < 0) return CN_E_IO;
     remove_leftovers(p, s);
     write_arguments(p, s, args, bytes);
@@ -324,49 +326,7 @@ static cn_code lock_directory(cn_redis_private *p, cn_err *err)
     return CN_OK;
 }
 
-cn_code cn_redis_private_open(const cn_redis_private_options *options, cn_redis_private **out,
-                              cn_err *err)
-{
-    *out = NULL;
-    if (options->durability == CN_DURABILITY_FSYNC_REPLICA)
-        return cn_err_set(
-            err, CN_E_INVALID,
-            "state.durability: fsync+replica needs servers on two machines (state.log)");
-    cn_redis_private *p = calloc(1, sizeof *p);
-    if (!p) return cn_err_set(err, CN_E_MEMORY, "no memory for the private servers");
-    *p = (cn_redis_private){
-        .options = *options, .lock = -1, .log.name = "log", .pages.name = "pages"};
-    cn_code code = make_directory(p, err);
-    if (code == CN_OK) code = lock_directory(p, err);
-    snprintf(p->log.address, sizeof p->log.address, "unix:%s/log.sock", p->directory);
-    snprintf(p->pages.address, sizeof p->pages.address, "unix:%s/pages.sock", p->directory);
-    if (code == CN_OK) code = start(p, &p->log, 2 * END_MS, err);
-    if (code == CN_OK) code = start(p, &p->pages, 2 * END_MS, err);
-    if (code != CN_OK) cn_redis_private_close(p);
-    else *out = p;
-    return code;
-}
-
-static void end(server *s, int signal_number)
-{
-    if (s->pid <= 0) return;
-    kill(s->pid, signal_number);
-    for (int waited_ms = 0; waitpid(s->pid, NULL, WNOHANG) == 0; waited_ms += CHECK_MS) {
-        if (waited_ms >= END_MS) kill(s->pid, SIGKILL);
-        poll(NULL, 0, CHECK_MS);
-    }
-    s->pid = 0;
-}
-
-void cn_redis_private_close(cn_redis_private *p)
-{
-    if (!p) return;
-    end(&p->pages, SIGTERM);
-    end(&p->log, SIGTERM);
-    if (p->lock >= 0) close(p->lock);
-    free(p);
-}
-
+// Starts a server again that has ended, when it is time, or tries to.
 static void tend(cn_redis_private *p, server *s)
 {
     int status = 0;
@@ -386,15 +346,63 @@ static void tend(cn_redis_private *p, server *s)
     }
     if (s->pid > 0 || now < s->again_ns) return;
     cn_err err = {0};
-    if (start(p, s, 0, &err) == CN_OK) {
+    const int signal_number = s->pause_ns < PAUSE_MAX_NS ? SIGTERM : SIGKILL;
+    if (start(p, s, signal_number, 0, &err) == CN_OK) {
         cn_log_event(p->options.logger, CN_LOG_INFO, "redis_started", cn_log_text("role", s->name),
                      cn_log_number("pid", s->pid));
         return;
     }
-    s->pause_ns = s->pause_ns ? s->pause_ns : PAUSE_MIN_NS;
+    s->pause_ns = s->pause_ns ? s->pause_ns * 2 : PAUSE_MIN_NS;
+    if (s->pause_ns > PAUSE_MAX_NS) s->pause_ns = PAUSE_MAX_NS;
     s->again_ns = now + s->pause_ns;
     cn_log_event(p->options.logger, CN_LOG_WARN, "redis_not_started", cn_log_text("role", s->name),
                  cn_log_text("why", err.text));
+}
+
+cn_code cn_redis_private_open(const cn_redis_private_options *options, cn_redis_private **out,
+                              cn_err *err)
+{
+    *out = NULL;
+    if (options->durability == CN_DURABILITY_FSYNC_REPLICA)
+        return cn_err_set(
+            err, CN_E_INVALID,
+            "state.durability: fsync+replica needs servers on two machines (state.log)");
+    cn_redis_private *p = calloc(1, sizeof *p);
+    if (!p) return cn_err_set(err, CN_E_MEMORY, "no memory for the private servers");
+    *p = (cn_redis_private){
+        .options = *options, .lock = -1, .log.name = "log", .pages.name = "pages"};
+    cn_code code = make_directory(p, err);
+    if (code == CN_OK) code = lock_directory(p, err);
+    snprintf(p->log.address, sizeof p->log.address, "unix:%s/log.sock", p->directory);
+    snprintf(p->pages.address, sizeof p->pages.address, "unix:%s/pages.sock", p->directory);
+    if (code == CN_OK) code = start(p, &p->log, SIGTERM, 2 * END_MS, err);
+    // The last one may still be writing its file, which may take long; nobody needs to wait for
+    // that.
+    if (code == CN_OK) tend(p, &p->pages);
+    if (code != CN_OK) cn_redis_private_close(p);
+    else *out = p;
+    return code;
+}
+
+static void await_end(server *s)
+{
+    if (s->pid <= 0) return;
+    for (int waited_ms = 0; waitpid(s->pid, NULL, WNOHANG) == 0; waited_ms += CHECK_MS) {
+        if (waited_ms >= END_MS) kill(s->pid, SIGKILL);
+        poll(NULL, 0, CHECK_MS);
+    }
+    s->pid = 0;
+}
+
+void cn_redis_private_close(cn_redis_private *p)
+{
+    if (!p) return;
+    if (p->pages.pid > 0) kill(p->pages.pid, SIGTERM);
+    if (p->log.pid > 0) kill(p->log.pid, SIGTERM);
+    await_end(&p->log);
+    await_end(&p->pages);
+    if (p->lock >= 0) close(p->lock);
+    free(p);
 }
 
 void cn_redis_private_tend(cn_redis_private *p)
