@@ -83,7 +83,7 @@ template <int N> struct stream_shared {
 };
 
 template <int N, cn_cuda_epilogue E>
-__global__ void __launch_bounds__(STREAM_THREADS) stream_kernel(gemm_args p)
+__global__ void __launch_bounds__(STREAM_THREADS, 2) stream_kernel(gemm_args p)
 {
     CN_SHARED(stream_shared<N>, shared);
     const uint32_t rows = rows_of(p), lane = threadIdx.x % 32, slice = threadIdx.x / 32;

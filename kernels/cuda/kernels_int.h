@@ -10,9 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(__cplusplus)
+#if defined(__cplusplus) && !defined(__clang__)
 #include <atomic>
-using std::atomic_uint;          // base/wake.h is C11, where this is the compiler's
+using std::atomic_uint;          // base/wake.h is C11; in clang this is the compiler's own
 #endif
 #include "kernels/backend.h"
 

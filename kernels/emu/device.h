@@ -16,7 +16,11 @@
 #define __global__ static
 #define __device__
 #define __host__
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define __forceinline__ inline   // there, one large function takes a compiler minutes
+#else
 #define __forceinline__ inline __attribute__((always_inline))
+#endif
 #define __launch_bounds__(...)
 #define __restrict__ __restrict
 

@@ -1,5 +1,5 @@
 """`cairn serve --backend cuda-emu` answers as `--backend cpu` does: the kernels of the GPU, in the emulator, over
-the whole of the server, on conversations of the demo model."""
+the whole of the server, on conversations of the demo model. CN_BACKEND=cuda is for a GPU (tests/gpu/run)."""
 import json
 import os
 import urllib.request
@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from tests.e2e.server import TOP, Server, serve
 
 # 50 take a core about a minute; CN_CONVERSATIONS=50 asks for them.
+BACKEND = os.environ.get("CN_BACKEND", "cuda-emu")
 CONVERSATIONS = int(os.environ.get("CN_CONVERSATIONS", "6"))
 TOKENS = 16
 # Between bf16 activations on one side and, by path, float on the other; the largest seen on 50 is in docs/KERNELS.md.
@@ -36,7 +37,7 @@ def test_greedy_answers_are_those_of_the_cpu() -> None:
     chosen = [q for q in questions if q["history_tokens"] <= 300][:CONVERSATIONS]
     assert len(chosen) == CONVERSATIONS
     conversations = [q["messages"] + [{"role": "user", "content": q["question"]}] for q in chosen]
-    want, got = answers("cpu", conversations), answers("cuda-emu", conversations)
+    want, got = answers("cpu", conversations), answers(BACKEND, conversations)
     assert [text for text, _ in got] == [text for text, _ in want]
     largest = max(abs(a - b) for (_, x), (_, y) in zip(want, got) for a, b in zip(x, y))
     print(f"{CONVERSATIONS} conversations, largest difference of a logprob: {largest:.2g}")

@@ -12,7 +12,7 @@ TOP = Path(__file__).resolve().parents[2]
 KERNELS = sorted((TOP / "kernels/cuda").glob("*.cu"))
 ARCHITECTURES = ["sm_80", "sm_90a"]
 # Registers at most; a block's threads times these fit the 65,536 of a multiprocessor as often as it says there.
-REGISTERS = {"decode_kernelILi128": 255, "prefill_kernelILi128": 255, "tile_kernel": 255, "stream_kernel": 128,
+REGISTERS = {"decode_kernelILi128": 255, "prefill_kernelILi128": 255, "prefill_kernelILi64": 168, "tile_kernel": 255, "stream_kernel": 128,
              "sample_kernel": 64}
 REGISTERS_ELSE = 128
 

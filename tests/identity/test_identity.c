@@ -7,9 +7,9 @@
 
 #include <string.h>
 
-#if defined(CN_TEST_CUDA_EMU)
+#if defined(CN_TEST_CUDA)
 #include "kernels/cuda/cuda.h"
-#define TEST_OPS cn_cuda_emu_ops
+#define TEST_OPS CN_TEST_CUDA
 #else
 #include "kernels/cpu/cpu.h"
 #define TEST_OPS cn_cpu_ops
@@ -19,7 +19,7 @@
 #include "tests/identity/random_model.h"
 
 enum { PROMPT_MAX = 330, ANSWER_MAX = 70, ASKS = 10, CHOICES = 2, TOP = 6, DELAY_NS_MAX = 2000000 };
-#if defined(CN_TEST_CUDA_EMU)
+#if defined(CN_TEST_CUDA)
 enum { CASES = 1 };              // a fiber per CUDA thread takes its time
 #elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { CASES = 10 };             // there a case takes ten times as long
@@ -333,7 +333,7 @@ static void compare_on(const char *path)
     }
 }
 
-#if defined(CN_TEST_CUDA_EMU)
+#if defined(CN_TEST_CUDA)
 static void on_cuda_emu(void **state) { (void)state; compare_on(NULL); }
 #else
 static void on_avx512_bf16(void **state) { (void)state; compare_on("avx512-bf16"); }
@@ -342,7 +342,7 @@ static void on_avx2(void **state) { (void)state; compare_on("avx2"); }
 static void on_portable(void **state) { (void)state; compare_on("portable"); }
 #endif
 
-#if !defined(CN_TEST_CUDA_EMU)
+#if !defined(CN_TEST_CUDA)
 // Otherwise the tests before do not test what they say.
 static void it_was_not_easy(void **state)
 {
@@ -355,7 +355,7 @@ static void it_was_not_easy(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#if defined(CN_TEST_CUDA_EMU)
+#if defined(CN_TEST_CUDA)
         cmocka_unit_test(on_cuda_emu),
 #else
         cmocka_unit_test(on_avx512_bf16),

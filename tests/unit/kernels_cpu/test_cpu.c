@@ -1,6 +1,6 @@
-#if defined(CN_TEST_CUDA_EMU)
+#if defined(CN_TEST_CUDA)
 #include "kernels/cuda/cuda.h"
-#define TEST_OPS cn_cuda_emu_ops
+#define TEST_OPS CN_TEST_CUDA
 #else
 #include "kernels/cpu/cpu.h"
 #define TEST_OPS cn_cpu_ops
@@ -14,7 +14,7 @@
 #include "tests/unit/cmocka_all.h"
 
 /* Steps, pages and the end of a backend through its own door, with a model of random weights: the CPU's,
- * and, compiled once more with CN_TEST_CUDA_EMU, the kernels of the GPU in their emulator.
+ * and, compiled once more with CN_TEST_CUDA, the kernels of the GPU in their emulator.
  * Each test runs with F32 pages and with BF16 pages. A wait that never ends is ended by the alarm.
  */
 
@@ -305,7 +305,7 @@ static void half_open_backends_close(void **state)
     assert_int_equal(TEST_OPS.open(&options, &backend, &err), CN_OK);
     TEST_OPS.close(backend);
     TEST_OPS.close(NULL);
-#if !defined(CN_TEST_CUDA_EMU)
+#if !defined(CN_TEST_CUDA)
     options.path = "mmx";
     assert_int_equal(TEST_OPS.open(&options, &backend, &err), CN_E_UNSUPPORTED);
     assert_non_null(strstr(err.text, "\"mmx\""));

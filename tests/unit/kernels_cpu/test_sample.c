@@ -3,9 +3,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#if defined(CN_TEST_CUDA_EMU)
+#if defined(CN_TEST_CUDA)
 #include "kernels/cuda/cuda.h"
-#define TEST_OPS cn_cuda_emu_ops
+#define TEST_OPS CN_TEST_CUDA
 #define SLOW 1                   // a fiber per CUDA thread
 #else
 #include "kernels/cpu/cpu.h"
@@ -349,7 +349,7 @@ static float between(test_rng *rng, float low, float high)
 /* What a weight of that value is in the backend: the GPU keeps bf16. */
 static float weight(float value)
 {
-#if defined(CN_TEST_CUDA_EMU)
+#if defined(CN_TEST_CUDA)
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     bits &= 0xFFFF0000u;
