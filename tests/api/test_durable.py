@@ -4,13 +4,13 @@ or damaged. One real redis-server for all; every appliance here keeps its turns 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import pytest
 from conftest import Server, metric, wait_for
 
 LONG = {"ignore_eos": True}
-STORE_MS = 400
+STORE_MS = 1500
 
 
 class Redis:
@@ -79,12 +79,12 @@ def redis(tmp_path_factory) -> Iterator[Redis]:
 
 
 @pytest.fixture(scope="module")
-def appliance(redis: Redis) -> Iterator[Callable[[], Server]]:
+def appliance(redis: Redis) -> Iterator[Callable[..., Server]]:
     servers: list[Server] = []
 
-    def start() -> Server:
+    def start(store_ms: int = STORE_MS) -> Server:
         servers.append(Server({"state.store": "redis", "state.log": f"unix:{redis.path}",
-                               "limits.store_ms": str(STORE_MS), "state.timeout_ms": "200"}))
+                               "limits.store_ms": str(store_ms), "state.timeout_ms": str(store_ms // 2)}))
         return servers[-1]
     yield start
     for server in servers:
@@ -200,7 +200,7 @@ def test_a_lost_race_says_so_and_changes_nothing(pair) -> None:
     """The slow turn begins first and commits last."""
     clients = [connect(s) for s in pair]
     c = clients[0].conversations.create()
-    slow = iter(say(clients[0], "Hi", conversation=c.id, stream=True, max_output_tokens=600, extra_body=LONG))
+    slow = iter(say(clients[0], "Hi", conversation=c.id, stream=True, max_output_tokens=1000, extra_body=LONG))
     seen = [next(slow) for _ in range(5)]
     quick = say(clients[1], "Hi", conversation=c.id, max_output_tokens=2)
     seen += list(slow)
@@ -273,16 +273,18 @@ def test_redis_that_hangs_is_waited_for_and_no_longer(pair, redis: Redis) -> Non
     client = connect(pair[0])
     r = say(client, "Hi", max_output_tokens=2)
     c = client.conversations.create()
-    with redis.stopped():
-        for method, path, body in (("POST", "/v1/responses", {"input": "Hi", "max_output_tokens": 2}),
-                                   ("POST", "/v1/responses", {"input": "Hi", "previous_response_id": r.id}),
-                                   ("POST", "/v1/responses", {"input": "Hi", "conversation": c.id}),
-                                   ("POST", "/v1/conversations", {}),
-                                   ("GET", f"/v1/responses/{r.id}", None),
-                                   ("GET", f"/v1/conversations/{c.id}/items", None)):
-            began = time.monotonic()
-            refused(httpx.request(method, f"{pair[0].url}{path}", json=body, timeout=60), "state_unavailable")
-            assert time.monotonic() - began < 3 * STORE_MS / 1000 + 1
+    requests = [("POST", "/v1/responses", {"input": "Hi", "max_output_tokens": 2}),
+                ("POST", "/v1/responses", {"input": "Hi", "previous_response_id": r.id}),
+                ("POST", "/v1/responses", {"input": "Hi", "conversation": c.id}),
+                ("POST", "/v1/conversations", {}),
+                ("GET", f"/v1/responses/{r.id}", None),
+                ("GET", f"/v1/conversations/{c.id}/items", None)]
+    ask = lambda x: httpx.request(x[0], f"{pair[0].url}{x[1]}", json=x[2], timeout=60)  # noqa: E731
+    with redis.stopped(), ThreadPoolExecutor(len(requests)) as pool:
+        began = time.monotonic()
+        for answer in pool.map(ask, requests):
+            refused(answer, "state_unavailable")
+        assert time.monotonic() - began < STORE_MS / 1000 + 5    # and not the minute that a client may have
         assert say(client, "Hi", store=False, max_output_tokens=4).output_text
         assert client.chat.completions.create(model="model", max_tokens=4, messages=[
             {"role": "user", "content": "Hi"}]).choices
@@ -290,15 +292,14 @@ def test_redis_that_hangs_is_waited_for_and_no_longer(pair, redis: Redis) -> Non
     assert client.responses.retrieve(r.id).id == r.id
 
 
-def test_a_short_pause_is_not_noticed(pair, redis: Redis) -> None:
-    client = connect(pair[0])
-    assert wait_for(lambda: post(pair[0], "/v1/responses", {"input": "Hi", "max_output_tokens": 1}).status_code == 200)
+def test_a_short_pause_is_not_noticed(appliance, redis: Redis) -> None:
+    client = connect(appliance(store_ms=20000))
     stream = iter(say(client, "Hi", stream=True, max_output_tokens=40, extra_body=LONG))
     seen = [next(stream)]
     with redis.stopped():
         while seen[-1].type != "response.output_item.done":
             seen.append(next(stream))                # tokens do not wait, only the end does
-        time.sleep(STORE_MS / 4000)
+        time.sleep(0.1)
     seen += list(stream)
     assert seen[-1].type == "response.incomplete"
     assert client.responses.retrieve(seen[0].response.id).status == "incomplete"
