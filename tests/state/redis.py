@@ -37,7 +37,7 @@ class Redis:
         self.process = subprocess.Popen([*MORTAL, "redis-server", *where, "--dir", self.directory, "--save", "",
                                          "--logfile", "redis.log", *self.flags], env=env)
 
-    def wait(self, timeout_s: float = 20) -> None:
+    def wait(self, timeout_s: float = 120) -> None:
         """Until it answers."""
         end = time.monotonic() + timeout_s
         while self.cli("PING") != "PONG":

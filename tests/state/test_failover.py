@@ -68,7 +68,7 @@ def test_sentinel_names_another_primary(tmp_path: Path) -> None:
                 s.process.wait()
     print(result)
     assert (result["lost"], result["broken"], result["corrupt"], result["unknown"]) == (0, 0, 0, 0), result
-    assert result["acked"] > 200 and 500 < result["gap_ms"] < 15000, result
+    assert result["acked"] > 50 and 500 < result["gap_ms"] < 30000, result
 
 
 @pytest.fixture
@@ -130,4 +130,4 @@ def test_a_cluster_moves_slots_and_loses_a_primary(cluster: list[Redis]) -> None
     result = driver.end()
     print(result)
     assert (result["lost"], result["broken"], result["corrupt"], result["unknown"]) == (0, 0, 0, 0), result
-    assert result["acked"] > 500, result
+    assert result["acked"] > 100, result
