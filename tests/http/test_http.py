@@ -269,15 +269,9 @@ def test_idle_costs_nothing() -> None:
 
 
 def wait_in_line(one: Server) -> bytes:
-    try:
-        with one.connect() as connection:
-            connection.sendall(GET)
-            return read_answer(connection)
-    except ConnectionResetError:
-        # Our own TCP keeps no queue of clients: one that is half in makes room for the next, and asks again.
-        if links.TRANSPORT == "kernel":
-            raise
-        return wait_in_line(one)
+    with one.connect() as connection:
+        connection.sendall(GET)
+        return read_answer(connection)
 
 
 def check_waiting_clients(one: Server, count: int, seats: int) -> None:
