@@ -35,9 +35,11 @@ bool cn_bench_show_progress(void *self, const cn_drive_progress *p, const cn_tal
     (void)self;
     (void)tally;
     if (isatty(STDERR_FILENO)) {
-        fprintf(stderr, "\r\033[K%.1f s   sessions %u of %u   sent %u   in flight %u   waiting %u   "
-                "answered %u   failed %u   tokens %llu", (double)p->elapsed_ns / 1e9, p->sessions_ended,
-                p->session_count, p->begun, p->in_flight, p->waiting, p->ended - p->failed, p->failed,
+        fprintf(stderr,
+                "\r\033[K%.1f s   sessions %u of %u   sent %u   in flight %u   waiting %u   "
+                "answered %u   failed %u   tokens %llu",
+                (double)p->elapsed_ns / 1e9, p->sessions_ended, p->session_count, p->begun,
+                p->in_flight, p->waiting, p->ended - p->failed, p->failed,
                 (unsigned long long)p->events);
     }
     return cn_bench_stop == 0;
@@ -101,9 +103,11 @@ static int run_load(const cn_settings *settings, unsigned command)
     char model[256], (*conversations)[80] = NULL;
     const cn_attempt_watch watch = {cn_bench_show_progress, NULL};
     cn_buf dataset;
-    if (cn_attempt_read(settings, command, &spec, &err) != CN_OK) return cn_bench_fail(&err, CN_EXIT_USAGE);
+    if (cn_attempt_read(settings, command, &spec, &err) != CN_OK)
+        return cn_bench_fail(&err, CN_EXIT_USAGE);
     cn_buf_init(&dataset, CN_BENCH_FILE_BYTES_MAX);
-    cn_code code = settings->dataset[0] ? cn_bench_read_file(settings->dataset, &dataset, &err) : CN_OK;
+    cn_code code =
+        settings->dataset[0] ? cn_bench_read_file(settings->dataset, &dataset, &err) : CN_OK;
     if (code != CN_OK) return cn_bench_fail(&err, CN_EXIT_FAILED);
     spec.dataset = dataset.data;
     spec.dataset_len = dataset.len;
@@ -115,7 +119,8 @@ static int run_load(const cn_settings *settings, unsigned command)
     }
     code = prepare(&spec, model, &err);
     if (code == CN_OK && spec.body.history == CN_BODY_CONVERSATION)
-        code = cn_bench_create_conversations(settings, attempt.plan.session_count, &conversations, &err);
+        code = cn_bench_create_conversations(settings, attempt.plan.session_count, &conversations,
+                                             &err);
     cn_buf_init(&before, METRICS_BYTES_MAX);
     cn_buf_init(&after, METRICS_BYTES_MAX);
     cn_buf_init(&gain, METRICS_BYTES_MAX);
@@ -131,7 +136,8 @@ static int run_load(const cn_settings *settings, unsigned command)
     int exit_code = CN_EXIT_OK;
     if (code != CN_OK) exit_code = cn_bench_fail(&err, CN_EXIT_FAILED);
     else if (!attempt.summary.valid) exit_code = CN_BENCH_EXIT_INVALID;
-    else if (attempt.summary.failed > 0 || attempt.summary.completed == 0) exit_code = CN_EXIT_FAILED;
+    else if (attempt.summary.failed > 0 || attempt.summary.completed == 0)
+        exit_code = CN_EXIT_FAILED;
     cn_attempt_close(&attempt);
     cn_buf_close(&before);
     cn_buf_close(&after);
@@ -165,7 +171,8 @@ static cn_code read_files(const cn_settings *settings, cn_buf texts[8], cn_repor
     for (uint32_t i = 0; i < 8; i++) cn_buf_init(&texts[i], CN_BENCH_FILE_BYTES_MAX);
     for (uint32_t i = 0; i < settings->file_count && code == CN_OK; i++) {
         code = cn_bench_read_file(settings->files[i], &texts[i], err);
-        files[i] = (cn_report_file){settings->files[i], texts[i].data ? texts[i].data : "", texts[i].len};
+        files[i] =
+            (cn_report_file){settings->files[i], texts[i].data ? texts[i].data : "", texts[i].len};
     }
     return code;
 }
@@ -220,10 +227,14 @@ static const struct command {
     {"run", CN_SETTINGS_RUN, run_run, 0, 0, "", "load a server and say how it answered"},
     {"capacity", CN_SETTINGS_CAPACITY, cn_bench_run_capacity, 0, 0, "",
      "find the highest load at which a service level holds"},
-    {"replay", CN_SETTINGS_REPLAY, run_replay, 0, 0, "", "ask what a recorded trace asked, when it asked"},
-    {"sink", CN_SETTINGS_SINK, run_sink, 0, 0, "", "be a server without a model, to calibrate the generator"},
-    {"report", CN_SETTINGS_REPORT, run_report, 1, 8, " FILE.json ...", "a page of HTML for runs whose JSON was kept"},
-    {"compare", CN_SETTINGS_COMPARE, run_compare, 2, 2, " A.json B.json", "whether B was better than A, and how sure that is"},
+    {"replay", CN_SETTINGS_REPLAY, run_replay, 0, 0, "",
+     "ask what a recorded trace asked, when it asked"},
+    {"sink", CN_SETTINGS_SINK, run_sink, 0, 0, "",
+     "be a server without a model, to calibrate the generator"},
+    {"report", CN_SETTINGS_REPORT, run_report, 1, 8, " FILE.json ...",
+     "a page of HTML for runs whose JSON was kept"},
+    {"compare", CN_SETTINGS_COMPARE, run_compare, 2, 2, " A.json B.json",
+     "whether B was better than A, and how sure that is"},
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
@@ -233,9 +244,11 @@ static void print_help(FILE *to)
     fputs("usage: cairn bench COMMAND [--flag value ...]\n\n", to);
     for (int i = 0; i < COMMAND_COUNT; i++)
         fprintf(to, "  %-9s %s\n", commands[i].name, commands[i].what);
-    fputs("\n`cairn bench COMMAND --help` lists the flags. An API key is read from CAIRN_API_KEY.\n\n"
-          "Exit codes: 0 done, 1 requests failed or the server could not be reached, 2 bad usage,\n"
-          "3 INVALID: the generator was late or too busy, so that its figures mean nothing.\n", to);
+    fputs(
+        "\n`cairn bench COMMAND --help` lists the flags. An API key is read from CAIRN_API_KEY.\n\n"
+        "Exit codes: 0 done, 1 requests failed or the server could not be reached, 2 bad usage,\n"
+        "3 INVALID: the generator was late or too busy, so that its figures mean nothing.\n",
+        to);
 }
 
 static void print_command_help(const struct command *c)

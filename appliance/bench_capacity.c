@@ -8,10 +8,11 @@
 #include "appliance/cli.h"
 #include "bench/capacity.h"
 
-/* How it works. A search doubles the rate until an attempt fails, then bisects. An attempt passes if
- * enough of its requests are within the service level. It is ended early when more than the others are
- * beyond it already and the number of requests under way grows for certain: it will not get better. Each search has other seeds, so that the knee is not that of
- * one sequence of arrivals, and begins a little below the knee of the one before. */
+/* How it works. A search doubles the rate until an attempt fails, then bisects. An attempt passes
+ * if enough of its requests are within the service level. It is ended early when more than the
+ * others are beyond it already and the number of requests under way grows for certain: it will not
+ * get better. Each search has other seeds, so that the knee is not that of one sequence of
+ * arrivals, and begins a little below the knee of the one before. */
 enum { SAMPLES_MAX = 36000, REPEATS_MAX = 50 };
 
 typedef enum attempt_end { PASSED, TOO_SLOW, FELL_BEHIND, FAILED_REQUESTS, INVALID } attempt_end;
@@ -33,7 +34,8 @@ typedef struct hunt {
     double before_s;             // how long that attempt took
 } hunt;
 
-// Share of the requests that were due so far and are beyond the service level, whatever still comes.
+// Share of the requests that were due so far and are beyond the service level, whatever still
+// comes.
 static double share_beyond(const hunt *h, const cn_tally *tally, uint64_t now_ns)
 {
     uint32_t due = 0, beyond = 0;
@@ -44,7 +46,8 @@ static double share_beyond(const hunt *h, const cn_tally *tally, uint64_t now_ns
         const uint64_t end_ns = t->end_ns ? t->end_ns : now_ns;
         const bool failed = t->end_ns && t->outcome != CN_OUTCOME_OK;
         due++;
-        beyond += failed || (h->slo.ttft_ms > 0 && (double)(first_ns - t->due_ns) / 1e6 > h->slo.ttft_ms) ||
+        beyond += failed ||
+                  (h->slo.ttft_ms > 0 && (double)(first_ns - t->due_ns) / 1e6 > h->slo.ttft_ms) ||
                   (h->slo.e2el_ms > 0 && (double)(end_ns - t->due_ns) / 1e6 > h->slo.e2el_ms);
     }
     return due ? (double)beyond / due : 0;
@@ -53,7 +56,8 @@ static double share_beyond(const hunt *h, const cn_tally *tally, uint64_t now_ns
 static bool watch(void *self, const cn_drive_progress *progress, const cn_tally *tally)
 {
     hunt *h = self;
-    if (h->sample_count < SAMPLES_MAX) h->in_flight[h->sample_count++] = progress->in_flight + progress->waiting;
+    if (h->sample_count < SAMPLES_MAX)
+        h->in_flight[h->sample_count++] = progress->in_flight + progress->waiting;
     // Only while sessions still arrive: afterwards the server catches up in any case.
     const bool arriving = (double)progress->elapsed_ns / 1e9 < h->given->probe;
     if (arriving && h->sample_count % 10 == 0 &&
@@ -71,22 +75,27 @@ static attempt_end judge(const hunt *h, const cn_summary *s)
     if (!s->valid) return INVALID;
     const double asked = (double)(s->completed + s->failed);
     if ((double)s->due.good >= h->given->within * asked && asked > 0) return PASSED;
-    return s->failed > 0 && (double)s->failed > (1 - h->given->within) * asked ? FAILED_REQUESTS : TOO_SLOW;
+    return s->failed > 0 && (double)s->failed > (1 - h->given->within) * asked ? FAILED_REQUESTS
+                                                                               : TOO_SLOW;
 }
 
 static void note_attempt(hunt *h, uint32_t repeat, const cn_summary *s, attempt_end end)
 {
     const double asked = fmax(1, (double)(s->completed + s->failed));
-    cn_buf_add_format(&h->json, "%s{\"search\":%u,\"rate\":%.10g,\"end\":\"%s\",\"within\":%.6g,"
-                      "\"p99_ttft_ms\":%.10g,\"p99_tpot_ms\":%.10g,\"p99_e2el_ms\":%.10g,"
-                      "\"output_throughput\":%.10g,\"lateness_p999_ms\":%.10g,\"generator_cpu\":%.4g}",
-                      h->json.len > 1 ? "," : "", repeat + 1, h->rate, end_names[end],
-                      (double)s->due.good / asked, s->due.ttft_ms.p99, s->tpot_ms.p99, s->due.e2el_ms.p99,
-                      s->output_per_s, s->lateness_ms.p999, s->cpu_share);
+    cn_buf_add_format(
+        &h->json,
+        "%s{\"search\":%u,\"rate\":%.10g,\"end\":\"%s\",\"within\":%.6g,"
+        "\"p99_ttft_ms\":%.10g,\"p99_tpot_ms\":%.10g,\"p99_e2el_ms\":%.10g,"
+        "\"output_throughput\":%.10g,\"lateness_p999_ms\":%.10g,\"generator_cpu\":%.4g}",
+        h->json.len > 1 ? "," : "", repeat + 1, h->rate, end_names[end],
+        (double)s->due.good / asked, s->due.ttft_ms.p99, s->tpot_ms.p99, s->due.e2el_ms.p99,
+        s->output_per_s, s->lateness_ms.p999, s->cpu_share);
     cn_bench_clear_progress();
-    fprintf(stderr, "search %u: %10.3f sessions/s   %5.1f %% within   first token p99 %9.2f ms   per token "
-            "p99 %8.2f ms   %s\n", repeat + 1, h->rate, 100 * (double)s->due.good / asked,
-            s->due.ttft_ms.p99, s->tpot_ms.p99, end_names[end]);
+    fprintf(stderr,
+            "search %u: %10.3f sessions/s   %5.1f %% within   first token p99 %9.2f ms   per token "
+            "p99 %8.2f ms   %s\n",
+            repeat + 1, h->rate, 100 * (double)s->due.good / asked, s->due.ttft_ms.p99,
+            s->tpot_ms.p99, end_names[end]);
 }
 
 // One attempt at the rate; *end says how it went.
@@ -153,7 +162,8 @@ static cn_code find_knee(hunt *h, uint32_t repeat, double start, cn_capacity *se
 /* What ran out, as far as the counters of the server tell; only Cairn's names are known. */
 static void name_resource(const hunt *h, cn_buf *out)
 {
-    static const char busy[] = "cairn_device_busy_nanoseconds_total", gave_way[] = "cairn_preemptions_total",
+    static const char busy[] = "cairn_device_busy_nanoseconds_total",
+                      gave_way[] = "cairn_preemptions_total",
                       refused[] = "cairn_sequences_refused_total";
     const double device = cn_bench_metric(&h->after, busy) - cn_bench_metric(&h->before, busy);
     const double share = device / 1e9 / fmax(1e-9, h->before_s);
@@ -161,14 +171,19 @@ static void name_resource(const hunt *h, cn_buf *out)
         cn_buf_add_text(out, "not known: the server's /metrics does not tell");
     } else if (cn_bench_metric(&h->after, gave_way) > cn_bench_metric(&h->before, gave_way)) {
         cn_buf_add_format(out, "KV pages: sequences lost their place %.0f times",
-                          cn_bench_metric(&h->after, gave_way) - cn_bench_metric(&h->before, gave_way));
+                          cn_bench_metric(&h->after, gave_way) -
+                              cn_bench_metric(&h->before, gave_way));
     } else if (cn_bench_metric(&h->after, refused) > cn_bench_metric(&h->before, refused)) {
         cn_buf_add_text(out, "the waiting queue: requests were refused");
-    } else if (share > 0.85) cn_buf_add_format(out, "the device: busy for %.0f %% of the time", 100 * share);
-    else cn_buf_add_format(out, "not the device, which was busy for %.0f %% of the time", 100 * share);
+    } else if (share > 0.85)
+        cn_buf_add_format(out, "the device: busy for %.0f %% of the time", 100 * share);
+    else
+        cn_buf_add_format(out, "not the device, which was busy for %.0f %% of the time",
+                          100 * share);
 }
 
-static void print_result(hunt *h, const double *knees, uint32_t count, const cn_capacity *last, bool invalid)
+static void print_result(hunt *h, const double *knees, uint32_t count, const cn_capacity *last,
+                         bool invalid)
 {
     cn_buf resource;
     const cn_capacity_estimate e = cn_capacity_estimate_of(knees, count);
@@ -183,8 +198,10 @@ static void print_result(hunt *h, const double *knees, uint32_t count, const cn_
         cn_buf out;
         cn_err err;
         cn_buf_init(&out, CN_BENCH_FILE_BYTES_MAX);
-        cn_buf_add_format(&out, "{\"verdict\":\"%s\",\"capacity\":%.10g,\"margin\":%.10g,\"searches\":%u,"
-                          "\"saturated\":", verdict, e.mean_per_s, e.margin_per_s, count);
+        cn_buf_add_format(&out,
+                          "{\"verdict\":\"%s\",\"capacity\":%.10g,\"margin\":%.10g,\"searches\":%u,"
+                          "\"saturated\":",
+                          verdict, e.mean_per_s, e.margin_per_s, count);
         cn_buf_add_json(&out, resource.data ? resource.data : "", resource.len);
         cn_buf_add_text(&out, ",\"attempts\":");
         cn_buf_add(&out, h->json.data, h->json.len);
@@ -217,15 +234,16 @@ static cn_code begin(hunt *h, cn_err *err)
                           "llama3.1-8b-interactive, or --goodput with limits");
     }
     if (code == CN_OK && s->rate_min > s->rate_max) {
-        return cn_err_set(err, CN_E_INVALID, "--rate-min: %g; must be at most --rate-max (%g)", s->rate_min,
-                          s->rate_max);
+        return cn_err_set(err, CN_E_INVALID, "--rate-min: %g; must be at most --rate-max (%g)",
+                          s->rate_min, s->rate_max);
     }
     if (code == CN_OK && strncmp(s->arrivals, "ramp", 4) == 0) {
         return cn_err_set(err, CN_E_INVALID, "--arrivals: %s; must keep its rate during an attempt",
                           s->arrivals);
     }
     if (code == CN_OK && strcmp(s->history, "conversation") == 0) {
-        return cn_err_set(err, CN_E_UNSUPPORTED, "--history: conversation; must be resend or previous");
+        return cn_err_set(err, CN_E_UNSUPPORTED,
+                          "--history: conversation; must be resend or previous");
     }
     if (code == CN_OK) code = cn_attempt_read(&h->settings, CN_SETTINGS_CAPACITY, &spec, err);
     if (code != CN_OK) return code;
@@ -264,8 +282,9 @@ int cn_bench_run_capacity(cn_settings *settings)
     cn_buf_close(&h->after);
     free(h);
     if (code != CN_OK) {
-        return cn_bench_fail(&err, code == CN_E_INVALID || code == CN_E_UNSUPPORTED ? CN_EXIT_USAGE
-                                                                                    : CN_EXIT_FAILED);
+        return cn_bench_fail(&err, code == CN_E_INVALID || code == CN_E_UNSUPPORTED
+                                       ? CN_EXIT_USAGE
+                                       : CN_EXIT_FAILED);
     }
     if (invalid) return CN_BENCH_EXIT_INVALID;
     return search.state == CN_CAPACITY_FOUND ? CN_EXIT_OK : CN_EXIT_FAILED;

@@ -26,14 +26,14 @@ cn_code cn_bench_find_model(const cn_settings *settings, char model[256], cn_err
 cn_code cn_bench_create_conversations(const cn_settings *settings, uint32_t count, char (**out)[80],
                                       cn_err *err);
 
-/* Sum of all series of a metric of the server's /metrics whose line begins with `series`; -1 if there
- * is none. `text` is the page. */
+/* Sum of all series of a metric of the server's /metrics whose line begins with `series`; -1 if
+ * there is none. `text` is the page. */
 double cn_bench_metric(const cn_buf *text, const char *series);
 /* Reads /metrics; nothing if the server has none. */
 void cn_bench_scrape(const cn_settings *settings, cn_buf *out);
 
-/* What each counter of a page of metrics gained between `before` and `after`, as an object of JSON with
- * the series as keys; nothing if there was no page, and no gauges. */
+/* What each counter of a page of metrics gained between `before` and `after`, as an object of JSON
+ * with the series as keys; nothing if there was no page, and no gauges. */
 void cn_bench_metrics_gain(const cn_buf *before, const cn_buf *after, cn_buf *out);
 
 /* Reads or writes a whole file. Errors: CN_E_IO. */

@@ -18,8 +18,8 @@ static bool collect(void *self, unsigned status, const char *data, size_t len)
 }
 
 // A GET, or a POST of `json`; the body of the answer in *out.
-static cn_code ask(const cn_settings *settings, const char *path, const char *json, unsigned *status,
-                   cn_buf *out, cn_err *err)
+static cn_code ask(const cn_settings *settings, const char *path, const char *json,
+                   unsigned *status, cn_buf *out, cn_err *err)
 {
     char url[512];
     size_t len = strlen(settings->url);
@@ -49,7 +49,8 @@ cn_code cn_bench_find_model(const cn_settings *settings, char model[256], cn_err
     json_t *root = code == CN_OK ? json_loadb(text.data ? text.data : "", text.len, 0, NULL) : NULL;
     const json_t *first = json_array_get(json_object_get(root, "data"), 0);
     if (code == CN_OK && (status != 200 || !copy_member(first, "id", model, 256))) {
-        code = cn_err_set(err, CN_E_SYNTAX, "%s/v1/models: status %u and no model; name one with --model",
+        code = cn_err_set(err, CN_E_SYNTAX,
+                          "%s/v1/models: status %u and no model; name one with --model",
                           settings->url, status);
     }
     json_decref(root);
@@ -68,7 +69,8 @@ cn_code cn_bench_create_conversations(const cn_settings *settings, uint32_t coun
     for (uint32_t i = 0; i < count && code == CN_OK; i++) {
         unsigned status = 0;
         code = ask(settings, "/v1/conversations", "{}", &status, &text, err);
-        json_t *root = code == CN_OK ? json_loadb(text.data ? text.data : "", text.len, 0, NULL) : NULL;
+        json_t *root =
+            code == CN_OK ? json_loadb(text.data ? text.data : "", text.len, 0, NULL) : NULL;
         if (code == CN_OK && (status != 200 || !copy_member(root, "id", (*out)[i], sizeof **out))) {
             code = cn_err_set(err, CN_E_UNSUPPORTED, "%s/v1/conversations: status %u; --history "
                               "conversation needs a server that keeps conversations", settings->url,
@@ -100,7 +102,8 @@ double cn_bench_metric(const cn_buf *text, const char *series)
         if (line_len > len && memcmp(line, series, len) == 0 && strchr(" {", line[len])) {
             const char *value = memrchr(line, ' ', line_len);
             char number[64];
-            snprintf(number, sizeof number, "%.*s", (int)(line_len - (size_t)(value - line)), value);
+            snprintf(number, sizeof number, "%.*s", (int)(line_len - (size_t)(value - line)),
+                     value);
             sum += strtod(number, NULL);
             found = true;
         }
@@ -122,7 +125,8 @@ static bool read_counter(const char *line, size_t len, char series[256], double 
     static const char *const ends[] = {"_total", "_sum", "_count"};
     for (int i = 0; i < 3; i++) {
         const size_t end_len = strlen(ends[i]);
-        if (name_len > end_len && memcmp(series + name_len - end_len, ends[i], end_len) == 0) return true;
+        if (name_len > end_len && memcmp(series + name_len - end_len, ends[i], end_len) == 0)
+            return true;
     }
     return false;
 }
@@ -168,7 +172,8 @@ cn_code cn_bench_read_file(const char *path, cn_buf *out, cn_err *err)
 
 cn_code cn_bench_write_file(const char *path, const cn_buf *text, cn_err *err)
 {
-    if (text->overflowed) return cn_err_set(err, CN_E_MEMORY, "%s: above 1 GiB, or no memory", path);
+    if (text->overflowed)
+        return cn_err_set(err, CN_E_MEMORY, "%s: above 1 GiB, or no memory", path);
     FILE *file = fopen(path, "wb");
     const bool written = file && fwrite(text->data, 1, text->len, file) == text->len;
     const int reason = errno;

@@ -1,7 +1,7 @@
-/* bench/arrivals.h: when sessions arrive. All due times are drawn from a seed before a run starts, so
- * what a server does cannot change what it is asked: the load is open.
- * The times are not stretched to end at count / rate as some generators do: then they would no longer
- * have the distribution that they claim.
+/* bench/arrivals.h: when sessions arrive. All due times are drawn from a seed before a run starts,
+ * so what a server does cannot change what it is asked: the load is open. The times are not
+ * stretched to end at count / rate as some generators do: then they would no longer have the
+ * distribution that they claim.
  *
  * Threads: any, nothing is kept.
  * Memory:  the caller's array. */
@@ -36,5 +36,5 @@ const char *cn_arrivals_name(cn_arrivals_kind kind);
 
 /* Writes ascending due times, in nanoseconds from the start, below `duration_ns` and at most
  * `count_max`; returns how many. A ramp needs a duration; else UINT64_MAX means no end. */
-uint32_t cn_arrivals_draw(const cn_arrivals *arrivals, const cn_random *random, uint64_t duration_ns,
-                          uint32_t count_max, uint64_t *due_ns);
+uint32_t cn_arrivals_draw(const cn_arrivals *arrivals, const cn_random *random,
+                          uint64_t duration_ns, uint32_t count_max, uint64_t *due_ns);

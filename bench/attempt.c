@@ -9,13 +9,13 @@
 
 enum { SESSIONS_DEFAULT = 100, SESSIONS_MAX = 10000000 };
 
-/* Published figures of traces; where a mean and a median are known, the 90th percentile is the one of
- * the log-normal distribution that has both.
+/* Published figures of traces; where a mean and a median are known, the 90th percentile is the one
+ * of the log-normal distribution that has both.
  *   azure-*   Azure LLM inference 2023: gaps with a coefficient of variation of 1.09 and 13.2, which
  *             is a gamma shape of 1/CV^2; conversations 1,020 tokens in (mean 1,155) and 129 out
  *             (211), code 1,469 in (2,048) and 13 out (28)
- *   weka      739 recorded sessions of coding agents: 45 turns, 155 at p90; 720 new tokens per turn,
- *             4,662 at p90; 10 s between turns, 166 s at p90. Lengths of answers are our choice.
+ *   weka      739 recorded sessions of coding agents: 45 turns, 155 at p90; 720 new tokens per
+ *             turn, 4,662 at p90; 10 s between turns, 166 s at p90; the lengths of answers are ours
  *   chat      a person who reads and types; all of it is our choice */
 static const struct {
     const char *name, *field, *value;
@@ -73,8 +73,10 @@ static cn_code read_extra(const char *text, cn_body_options *out, cn_err *err)
     // An object without members would leave a comma behind.
     if (!cn_delta_parse(text, len, &ignored) || text[0] != '{' || text[len - 1] != '}' ||
         text[1 + strspn(text + 1, " \t\r\n")] == '}') {
-        return cn_err_set(err, CN_E_INVALID, "--extra-body: %.60s; must be an object of JSON, as in "
-                          "{\"top_k\":1}", text);
+        return cn_err_set(err, CN_E_INVALID,
+                          "--extra-body: %.60s; must be an object of JSON, as in "
+                          "{\"top_k\":1}",
+                          text);
     }
     out->extra = text;
     return CN_OK;
@@ -130,7 +132,8 @@ static cn_code read_schedule(const cn_settings *s, cn_plan_schedule *out, cn_err
                                        : SESSIONS_DEFAULT;
     }
     if (!out->at_once && (s->rate <= 0 || (ramps && s->rate_end <= 0)))
-        return cn_err_set(err, CN_E_INVALID, "--rate: %g; must be above 0, and so must --rate-end", s->rate);
+        return cn_err_set(err, CN_E_INVALID, "--rate: %g; must be above 0, and so must --rate-end",
+                          s->rate);
     if (ramps && s->duration <= 0)
         return cn_err_set(err, CN_E_INVALID, "--duration: 0; must be above 0 for --arrivals %s",
                           s->arrivals);
@@ -143,7 +146,8 @@ static cn_code read_shape(const cn_settings *s, cn_plan_shape *out, cn_err *err)
     out->prefix_tokens = (uint32_t)s->prefix_tokens;
     out->prefix_groups = (uint32_t)s->prefix_groups;
     cn_code code = cn_draw_parse(s->input_tokens, "--input-tokens", &out->input_tokens, err);
-    if (code == CN_OK) code = cn_draw_parse(s->output_tokens, "--output-tokens", &out->output_tokens, err);
+    if (code == CN_OK)
+        code = cn_draw_parse(s->output_tokens, "--output-tokens", &out->output_tokens, err);
     if (code == CN_OK) code = cn_draw_parse(s->turns, "--turns", &out->turns, err);
     return code == CN_OK ? cn_draw_parse(s->think, "--think", &out->think_s, err) : code;
 }
@@ -154,7 +158,8 @@ cn_code cn_attempt_read(const cn_settings *s, unsigned command, cn_attempt_spec 
     out->settings = s;
     out->replay = command == CN_SETTINGS_REPLAY;
     if (s->dataset[0] ? !s->format[0] : s->format[0] || out->replay) {
-        return cn_err_set(err, CN_E_INVALID, "--dataset: %.60s with --format %.20s; both must be given",
+        return cn_err_set(err, CN_E_INVALID,
+                          "--dataset: %.60s with --format %.20s; both must be given",
                           s->dataset[0] ? s->dataset : "none", s->format[0] ? s->format : "none");
     }
     cn_code code = read_body(s, &out->body, err);
@@ -208,8 +213,8 @@ cn_code cn_attempt_plan(const cn_attempt_spec *spec, cn_attempt *out, cn_err *er
 }
 
 static cn_code drive(const cn_attempt_spec *spec, const cn_plan *plan, uint32_t concurrency,
-                     const char (*conversations)[80], const cn_attempt_watch *watch, cn_tally *tally,
-                     cn_err *err)
+                     const char (*conversations)[80], const cn_attempt_watch *watch,
+                     cn_tally *tally, cn_err *err)
 {
     const cn_drive_options options = {
         .plan = plan,
@@ -246,9 +251,9 @@ cn_code cn_attempt_warm_up(const cn_attempt_spec *spec, cn_err *err)
     for (uint32_t i = 0; i < tally.turn_count && code == CN_OK; i++) {
         const cn_tally_turn *t = &tally.turns[i];
         if (t->outcome == CN_OUTCOME_OK) continue;
-        code = cn_err_set(err, CN_E_IO, "%s: the first request failed: %s%s%s", spec->body.url.authority,
-                          cn_tally_outcome_what(t->outcome), t->error ? ": " : "",
-                          t->error ? t->error : "");
+        code = cn_err_set(err, CN_E_IO, "%s: the first request failed: %s%s%s",
+                          spec->body.url.authority, cn_tally_outcome_what(t->outcome),
+                          t->error ? ": " : "", t->error ? t->error : "");
     }
     cn_tally_close(&tally);
     cn_plan_close(&plan);

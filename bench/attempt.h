@@ -1,5 +1,5 @@
-/* bench/attempt.h: from the flags of a person to one finished run: checks them, makes the plan, warms
- * up, drives, and sums up.
+/* bench/attempt.h: from the flags of a person to one finished run: checks them, makes the plan,
+ * warms up, drives, and sums up.
  *
  * Threads: one.
  * Memory:  the attempt owns plan, tally and summary until close. */
@@ -21,7 +21,7 @@ typedef struct cn_attempt_spec {
     uint32_t concurrency, max_concurrency, warmups;
     uint64_t timeout_ns;
     bool keep_text, replay;
-    const char *dataset;        // the text of the file, for the caller to fill in where one is given
+    const char *dataset; // the text of the file, for the caller to fill in where one is given
     size_t dataset_len;
 } cn_attempt_spec;
 
@@ -36,21 +36,23 @@ typedef struct cn_attempt_watch {    // cn_drive_options.on_progress
     void *self;
 } cn_attempt_watch;
 
-/* Lengths, turns and arrivals like a published trace, for what was not given. Errors: CN_E_INVALID. */
+/* Lengths, turns and arrivals like a published trace, for what was not given.
+ * Errors: CN_E_INVALID. */
 cn_code cn_attempt_apply_preset(cn_settings *settings, cn_err *err);
 
 /* Checks all settings together. Errors: CN_E_INVALID, CN_E_UNSUPPORTED. */
 cn_code cn_attempt_read(const cn_settings *settings, unsigned command, cn_attempt_spec *out,
                         cn_err *err);
 
-/* Draws or reads what will be asked. Close the attempt in any case. Errors: CN_E_INVALID, CN_E_FORMAT,
- * CN_E_MEMORY. */
+/* Draws or reads what will be asked. Close the attempt in any case. Errors: CN_E_INVALID,
+ * CN_E_FORMAT, CN_E_MEMORY. */
 cn_code cn_attempt_plan(const cn_attempt_spec *spec, cn_attempt *out, cn_err *err);
 
 /* Sends the requests before the clock starts, one at a time. Errors: the first that fails. */
 cn_code cn_attempt_warm_up(const cn_attempt_spec *spec, cn_err *err);
 
-/* Runs the plan and sums up. `conversations` is as in cn_drive_options. Errors: CN_E_IO, CN_E_MEMORY. */
+/* Runs the plan and sums up. `conversations` is as in cn_drive_options. Errors: CN_E_IO,
+ * CN_E_MEMORY. */
 cn_code cn_attempt_run(const cn_attempt_spec *spec, const char (*conversations)[80],
                        const cn_attempt_watch *watch, cn_attempt *attempt, cn_err *err);
 void cn_attempt_close(cn_attempt *attempt);

@@ -86,8 +86,8 @@ static void add_turn(const cn_body_options *o, const cn_plan *plan, uint32_t ses
     cn_buf_close(&text);
 }
 
-static void add_input(const cn_body_options *o, const cn_plan *plan, uint32_t session, uint32_t turn,
-                      const cn_body_history *history, cn_buf *json)
+static void add_input(const cn_body_options *o, const cn_plan *plan, uint32_t session,
+                      uint32_t turn, const cn_body_history *history, cn_buf *json)
 {
     const bool resend = o->history == CN_BODY_RESEND;
     if (o->api != CN_BODY_COMPLETIONS) {
@@ -120,14 +120,17 @@ static const char *path_of(cn_body_api api)
     }
 }
 
-void cn_body_write_request(const cn_body_options *o, const char *path, const cn_buf *json, cn_buf *out)
+void cn_body_write_request(const cn_body_options *o, const char *path, const cn_buf *json,
+                           cn_buf *out)
 {
     cn_buf_clear(out);
-    cn_buf_add_format(out, "%s %s%s HTTP/1.1\r\nHost: %s\r\nUser-Agent: cairn-bench/" CN_VERSION "\r\n",
+    cn_buf_add_format(out,
+                      "%s %s%s HTTP/1.1\r\nHost: %s\r\nUser-Agent: cairn-bench/" CN_VERSION "\r\n",
                       json ? "POST" : "GET", o->url.prefix, path, o->url.authority);
     if (o->api_key) cn_buf_add_format(out, "Authorization: Bearer %s\r\n", o->api_key);
     if (json) {
-        cn_buf_add_format(out, "Content-Type: application/json\r\nContent-Length: %zu\r\n", json->len);
+        cn_buf_add_format(out, "Content-Type: application/json\r\nContent-Length: %zu\r\n",
+                          json->len);
     }
     cn_buf_add_text(out, "\r\n");
     if (json) cn_buf_add(out, json->data, json->len);
@@ -144,8 +147,8 @@ void cn_body_write(const cn_body_options *o, const cn_plan *plan, uint32_t sessi
     cn_buf_add_json(&json, o->model, strlen(o->model));
     add_input(o, plan, session, turn, history, &json);
     cn_buf_add_format(&json, ",\"%s\":%u,\"temperature\":%g,\"stream\":%s",
-                      responses ? "max_output_tokens" : "max_tokens", t->output_tokens, o->temperature,
-                      o->stream ? "true" : "false");
+                      responses ? "max_output_tokens" : "max_tokens", t->output_tokens,
+                      o->temperature, o->stream ? "true" : "false");
     if (responses) {
         cn_buf_add_format(&json, ",\"store\":%s", o->history == CN_BODY_RESEND ? "false" : "true");
         if (o->history == CN_BODY_PREVIOUS && history->previous[0])
@@ -164,8 +167,8 @@ void cn_body_write(const cn_body_options *o, const cn_plan *plan, uint32_t sessi
     cn_buf_close(&json);
 }
 
-void cn_body_answered(const cn_body_options *o, const cn_plan *plan, uint32_t session, uint32_t turn,
-                      const char *text, const char *id, cn_body_history *history)
+void cn_body_answered(const cn_body_options *o, const cn_plan *plan, uint32_t session,
+                      uint32_t turn, const char *text, const char *id, cn_body_history *history)
 {
     const cn_plan_turn *t = &plan->turns[plan->sessions[session].turn_first + turn];
     memcpy(history->previous, id, strlen(id) < sizeof history->previous ? strlen(id) + 1 : 0);

@@ -1,5 +1,5 @@
-/* bench/body.h: the requests of a conversation: one turn of a plan as HTTP bytes, in one of three APIs,
- * with its history in one of three ways.
+/* bench/body.h: the requests of a conversation: one turn of a plan as HTTP bytes, in one of three
+ * APIs, with its history in one of three ways.
  *
  * Threads: one.
  * Memory:  a history per session under way; close frees it. */

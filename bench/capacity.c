@@ -5,8 +5,11 @@
 void cn_capacity_init(cn_capacity *s, double min_per_s, double max_per_s, double start_per_s,
                       double precision)
 {
-    *s = (cn_capacity){.state = CN_CAPACITY_GROWING, .next_per_s = start_per_s, .min_per_s = min_per_s,
-                       .max_per_s = max_per_s, .precision = precision};
+    *s = (cn_capacity){.state = CN_CAPACITY_GROWING,
+                       .next_per_s = start_per_s,
+                       .min_per_s = min_per_s,
+                       .max_per_s = max_per_s,
+                       .precision = precision};
 }
 
 bool cn_capacity_is_over(const cn_capacity *s) { return s->state >= CN_CAPACITY_FOUND; }

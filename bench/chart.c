@@ -72,7 +72,8 @@ static void begin(const cn_chart *c, double top, double step, cn_buf *out)
     }
     cn_buf_add_format(out, "<text x=\"%d\" y=\"16\">", LEFT - 60);
     cn_chart_add_text(c->y_name, out);
-    cn_buf_add_format(out, "</text><text class=\"x\" x=\"%.1f\" y=\"%d\">", plot_x(0.5), HEIGHT - 8);
+    cn_buf_add_format(out, "</text><text class=\"x\" x=\"%.1f\" y=\"%d\">", plot_x(0.5),
+                      HEIGHT - 8);
     cn_chart_add_text(c->x_name, out);
     cn_buf_add_text(out, "</text>");
 }
@@ -83,7 +84,8 @@ static void add_x_ticks(const cn_chart *c, cn_buf *out)
     const double step = c->count ? step_for(c->x[c->count - 1]) : 1;
     for (int i = 0; i <= TICKS; i++) {
         const double x = c->nines ? nines[i < TICKS ? i : 0] : i * step;
-        if ((c->nines && i == TICKS) || (!c->nines && (x < c->x[0] || x > c->x[c->count - 1]))) continue;
+        if ((c->nines && i == TICKS) || (!c->nines && (x < c->x[0] || x > c->x[c->count - 1])))
+            continue;
         cn_buf_add_format(out, "<text class=\"x\" x=\"%.1f\" y=\"%d\">%.6g</text>",
                           plot_x(share_of(c, x)), HEIGHT - BOTTOM + 18, x);
     }
@@ -94,15 +96,21 @@ static void add_legend(const cn_chart *c, cn_buf *out)
     cn_buf_add_text(out, "</svg><figcaption>");
     cn_chart_add_text(c->title, out);
     for (uint32_t k = 0; k < c->line_count && c->line_count > 1; k++) {
-        cn_buf_add_format(out, " <span class=\"key\"><svg viewBox=\"0 0 32 8\" aria-hidden=\"true\"><path "
-                          "class=\"line l%u\" d=\"M0 4H32\"/></svg>", k);
+        cn_buf_add_format(
+            out,
+            " <span class=\"key\"><svg viewBox=\"0 0 32 8\" aria-hidden=\"true\"><path "
+            "class=\"line l%u\" d=\"M0 4H32\"/></svg>",
+            k);
         cn_chart_add_text(c->lines[k].name, out);
         cn_buf_add_text(out, "</span>");
     }
     cn_buf_add_text(out, "</figcaption></figure>\n");
 }
 
-static double top_of(double max, double step) { return max > 0 ? ceil(max / step - 1e-9) * step : step; }
+static double top_of(double max, double step)
+{
+    return max > 0 ? ceil(max / step - 1e-9) * step : step;
+}
 
 void cn_chart_write_lines(const cn_chart *c, cn_buf *out)
 {
@@ -129,9 +137,11 @@ void cn_chart_write_bars(const cn_chart *c, const char *const *labels, cn_buf *o
     for (uint32_t i = 0; i < c->count; i++) {
         const double from = plot_x((i + 0.1) / c->count), to = plot_x((i + 0.9) / c->count);
         const double at = plot_y(c->lines[0].y[i] / top);
-        cn_buf_add_format(out, "<rect class=\"bar\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>"
-                          "<text class=\"x\" x=\"%.1f\" y=\"%d\">%s</text>", from, at, to - from,
-                          plot_y(0) - at, (from + to) / 2, HEIGHT - BOTTOM + 18, labels[i]);
+        cn_buf_add_format(
+            out,
+            "<rect class=\"bar\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>"
+            "<text class=\"x\" x=\"%.1f\" y=\"%d\">%s</text>",
+            from, at, to - from, plot_y(0) - at, (from + to) / 2, HEIGHT - BOTTOM + 18, labels[i]);
     }
     add_legend(c, out);
 }

@@ -22,7 +22,7 @@ typedef struct cn_chart {
     uint32_t count;
     const cn_chart_line *lines;
     uint32_t line_count;         // at most 3
-    bool nines;                  // x is a percentile, drawn so that 90, 99 and 99.9 have equal distances
+    bool nines; // x is a percentile, drawn so that 90, 99 and 99.9 have equal distances
 } cn_chart;
 
 void cn_chart_write_lines(const cn_chart *chart, cn_buf *out);

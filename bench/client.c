@@ -27,9 +27,9 @@
  *
  * Structures are never freed before close, so an event of epoll that was read before its connection
  * was closed finds a structure that is closed, or one whose socket has nothing to say yet: both are
- * harmless. A server may close an idle connection just when a request goes out on it; if not a byte of
- * the answer had come, the request is sent once more on a fresh one (RFC 9112, 9.3.1), and its time
- * of sending stays the first.
+ * harmless. A server may close an idle connection just when a request goes out on it; if not a byte
+ * of the answer had come, the request is sent once more on a fresh one (RFC 9112, 9.3.1), and its
+ * time of sending stays the first.
  *
  * Waiting uses a timer descriptor: epoll's own timeout counts in milliseconds, which is the whole
  * lateness that a run is allowed. */
@@ -81,8 +81,10 @@ cn_code cn_client_parse_url(const char *text, cn_client_url *out, cn_err *err)
     struct http_parser_url parts;
     http_parser_url_init(&parts);
     if (strncmp(text, "https://", 8) == 0) {
-        return cn_err_set(err, CN_E_UNSUPPORTED, "--url: %.100s; must begin with http://: TLS is not "
-                          "spoken here, measure behind what terminates it", text);
+        return cn_err_set(err, CN_E_UNSUPPORTED,
+                          "--url: %.100s; must begin with http://: TLS is not "
+                          "spoken here, measure behind what terminates it",
+                          text);
     }
     if (strncmp(text, "http://", 7) != 0 || strlen(text) >= sizeof out->prefix ||
         http_parser_parse_url(text, strlen(text), 0, &parts) != 0 ||
@@ -271,7 +273,8 @@ static cn_outcome outcome_of_errno(int number, bool connecting)
     return number == ECONNRESET || number == EPIPE ? CN_OUTCOME_RESET : CN_OUTCOME_CUT;
 }
 
-/* Opens a socket and begins to connect; an outcome other than OK with errno if that fails at once. */
+/* Opens a socket and begins to connect; if that fails at once, an outcome other than OK, with
+ * errno. */
 static cn_outcome dial(cn_client *c, cn_client_exchange *x)
 {
     const int one = 1, small = SLOW_BUFFER_BYTES;
@@ -471,7 +474,7 @@ static bool take_lines(cn_client *c, cn_client_exchange *x, const char *data, si
     return true;
 }
 
-static cn_client *parsing;       // http_parser's callbacks have one pointer, and that is the exchange
+static cn_client *parsing; // http_parser's callbacks have one pointer, and that is the exchange
 
 static int on_body(http_parser *parser, const char *data, size_t len)
 {
@@ -497,7 +500,8 @@ static int on_complete(http_parser *parser)
     return 0;
 }
 
-static const http_parser_settings settings = {.on_body = on_body, .on_message_complete = on_complete};
+static const http_parser_settings settings = {.on_body = on_body,
+                                              .on_message_complete = on_complete};
 
 // The outcome of an answer that came whole.
 static cn_outcome judge(cn_client *c, cn_client_exchange *x)
@@ -515,7 +519,8 @@ static cn_outcome judge(cn_client *c, cn_client_exchange *x)
     }
     if (turn->event_count > 0) return CN_OUTCOME_OK;
     if (turn->output_tokens <= 0) return CN_OUTCOME_EMPTY;
-    // Tokens without any text, as an end of sequence that is to be ignored: seen when the answer ends.
+    // Tokens without any text, as an end of sequence that is to be ignored: seen when the answer
+    // ends.
     turn->first_ns = turn->last_ns = c->now_ns;
     return CN_OUTCOME_OK;
 }

@@ -1,10 +1,10 @@
 /* bench/client.h: many HTTP/1.1 requests at once over non-blocking sockets, for a load generator:
- * connections are kept alive and used again, answers are read as streams of events or whole, and the
- * time of every token goes into the tally. One thread, one epoll, no allocation per event.
+ * connections are kept alive and used again, answers are read as streams of events or whole, and
+ * the time of every token goes into the tally. One thread, one epoll, no allocation per event.
  *
  * Threads: one.
- * Memory:  about 1 KiB per open connection, and the request until it is sent. A request's turn of the
- *          tally must stay where it is until the request has ended. */
+ * Memory:  about 1 KiB per open connection, and the request until it is sent. A request's turn of
+ *          the tally must stay where it is until the request has ended. */
 #pragma once
 
 #include <stdbool.h>
@@ -28,8 +28,8 @@ typedef struct cn_client_options {
     cn_client_url url;
     cn_clock clock;
     uint64_t timeout_ns;         // for connecting in open
-    /* A request has ended by itself: its turn has the outcome, `id` is what the server named it. Must
-     * not send: cn_client_send itself may call it. */
+    /* A request has ended by itself: its turn has the outcome, `id` is what the server named it.
+     * Must not send: cn_client_send itself may call it. */
     void (*on_end)(void *self, void *tag, const char *id);
     void *self;
 } cn_client_options;
@@ -51,8 +51,8 @@ cn_code cn_client_parse_url(const char *text, cn_client_url *out, cn_err *err);
 cn_code cn_client_open(const cn_client_options *options, cn_client **out, cn_err *err);
 void cn_client_close(cn_client *client);
 
-/* Sends. A failure becomes the turn's outcome; if that is so at once, on_end has been called and the
- * result is NULL. Otherwise it is valid until on_end or cancel. */
+/* Sends. A failure becomes the turn's outcome; if that is so at once, on_end has been called and
+ * the result is NULL. Otherwise it is valid until on_end or cancel. */
 cn_client_exchange *cn_client_send(cn_client *client, const cn_client_request *request);
 
 /* Ends a request with this outcome, without on_end; its connection is closed. */
@@ -61,8 +61,8 @@ void cn_client_cancel(cn_client *client, cn_client_exchange *exchange, cn_outcom
 /* Lets a slow request read `bytes` more. */
 void cn_client_allow(cn_client *client, cn_client_exchange *exchange, uint32_t bytes);
 
-/* Waits for the network until `until_ns` of the clock and handles what came; returns early so that a
- * caller who wants to send at `until_ns` is not late. */
+/* Waits for the network until `until_ns` of the clock and handles what came; returns early so that
+ * a caller who wants to send at `until_ns` is not late. */
 void cn_client_poll(cn_client *client, uint64_t until_ns);
 
 /* What went through the client so far. */

@@ -20,19 +20,24 @@ static const struct {
 
 // Settings that decide what is asked and when; they must agree.
 static const char *const load_keys[] = {
-    "api",        "history",       "stream",        "seed",          "dataset",      "format",
-    "preset",     "arrivals",      "rate",          "rate_end",      "burstiness",   "on",
-    "off",        "concurrency",   "max_concurrency", "sessions",    "duration",     "speed",
-    "gap_max",    "input_tokens",  "output_tokens", "turns",         "think",        "prefix_tokens",
-    "prefix_groups", "prompt",     "vocab",         "words_per_token", "temperature", "ignore_eos",
-    "extra_body", "cancel_share",  "cancel_after",  "slow_share",    "slow_bytes",
+    "api",           "history",     "stream",          "seed",
+    "dataset",       "format",      "preset",          "arrivals",
+    "rate",          "rate_end",    "burstiness",      "on",
+    "off",           "concurrency", "max_concurrency", "sessions",
+    "duration",      "speed",       "gap_max",         "input_tokens",
+    "output_tokens", "turns",       "think",           "prefix_tokens",
+    "prefix_groups", "prompt",      "vocab",           "words_per_token",
+    "temperature",   "ignore_eos",  "extra_body",      "cancel_share",
+    "cancel_after",  "slow_share",  "slow_bytes",
 };
 
 static cn_code load(const cn_report_file *file, json_t **out, cn_err *err)
 {
     json_error_t failure;
     *out = json_loadb(file->json, file->json_len, 0, &failure);
-    if (!*out) return cn_err_set(err, CN_E_SYNTAX, "%s: line %d: %s", file->name, failure.line, failure.text);
+    if (!*out)
+        return cn_err_set(err, CN_E_SYNTAX, "%s: line %d: %s", file->name, failure.line,
+                          failure.text);
     const json_t *cairn = json_object_get(*out, "cairn");
     if (json_integer_value(json_object_get(cairn, "format")) == 1) return CN_OK;
     return cn_err_set(err, CN_E_FORMAT, "%s: was not written by `cairn bench run`; has no member "
@@ -90,8 +95,10 @@ static void compare_metric(const json_t *a, const json_t *b, int index, cn_compa
 
 static const char *find_obstacle(const json_t *a, const json_t *b)
 {
-    if (!json_is_true(json_object_get(json_object_get(a, "cairn"), "valid"))) return "the first run is INVALID";
-    if (!json_is_true(json_object_get(json_object_get(b, "cairn"), "valid"))) return "the second run is INVALID";
+    if (!json_is_true(json_object_get(json_object_get(a, "cairn"), "valid")))
+        return "the first run is INVALID";
+    if (!json_is_true(json_object_get(json_object_get(b, "cairn"), "valid")))
+        return "the second run is INVALID";
     if (!same_load(a, b)) return "the runs did not ask the same: their settings differ";
     if (json_number_value(json_object_get(a, "completed")) < 4 ||
         json_number_value(json_object_get(b, "completed")) < 4) {
@@ -148,22 +155,28 @@ void cn_compare_write_text(const cn_compare_result *r, const char *a, const char
     cn_buf_add_format(out, "A  %s\nB  %s\n\n%s%s%s\n", a, b, sentences[r->verdict],
                       r->why_none ? r->why_none : "", r->why_none ? "." : "");
     if (r->verdict != CN_COMPARE_NONE) {
-        cn_buf_add_text(out, "(Welch's test on batch means; equal servers would be called different in at "
-                        "most 5 % of such comparisons.)\n");
+        cn_buf_add_text(
+            out, "(Welch's test on batch means; equal servers would be called different in at "
+                 "most 5 % of such comparisons.)\n");
     }
-    cn_buf_add_text(out, "\n                                A          B    change   95 % confidence        "
-                    "p   p99 of A   p99 of B\n");
+    cn_buf_add_text(
+        out, "\n                                A          B    change   95 % confidence        "
+             "p   p99 of A   p99 of B\n");
     for (int i = 0; i < CN_COMPARE_METRICS; i++) {
         const cn_compare_metric *m = &r->metrics[i];
         const double percent = m->a > 0 ? 100 / m->a : 0;
-        cn_buf_add_format(out, "%-22s %10.2f %10.2f %+8.1f %%  %+7.1f to %+.1f %%   %8.2g", m->name, m->a,
-                          m->b, m->difference.difference * percent, m->difference.low * percent,
-                          m->difference.high * percent, m->difference.p_value);
+        cn_buf_add_format(out, "%-22s %10.2f %10.2f %+8.1f %%  %+7.1f to %+.1f %%   %8.2g", m->name,
+                          m->a, m->b, m->difference.difference * percent,
+                          m->difference.low * percent, m->difference.high * percent,
+                          m->difference.p_value);
         if (m->a_p99 > 0) cn_buf_add_format(out, " %10.2f %10.2f", m->a_p99, m->b_p99);
-        cn_buf_add_text(out, m->direction > 0 ? "  better\n" : m->direction < 0 ? "  worse\n" : "\n");
+        cn_buf_add_text(out, m->direction > 0   ? "  better\n"
+                             : m->direction < 0 ? "  worse\n"
+                                                : "\n");
     }
     if (r->has_digest)
-        cn_buf_add_text(out, r->same_digest ? "\nThe answers are the same.\n" : "\nThe answers differ.\n");
+        cn_buf_add_text(out, r->same_digest ? "\nThe answers are the same.\n"
+                                            : "\nThe answers differ.\n");
 }
 
 void cn_compare_write_json(const cn_compare_result *r, cn_buf *out)
@@ -175,10 +188,12 @@ void cn_compare_write_json(const cn_compare_result *r, cn_buf *out)
                       !r->has_digest ? "null" : r->same_digest ? "true" : "false");
     for (int i = 0; i < CN_COMPARE_METRICS; i++) {
         const cn_compare_metric *m = &r->metrics[i];
-        cn_buf_add_format(out, "%s{\"name\":\"%s\",\"a\":%.10g,\"b\":%.10g,\"difference\":%.10g,\"low\":%.10g,"
-                          "\"high\":%.10g,\"p_value\":%.6g,\"direction\":%d}", i ? "," : "", m->name, m->a,
-                          m->b, m->difference.difference, m->difference.low, m->difference.high,
-                          m->difference.p_value, m->direction);
+        cn_buf_add_format(
+            out,
+            "%s{\"name\":\"%s\",\"a\":%.10g,\"b\":%.10g,\"difference\":%.10g,\"low\":%.10g,"
+            "\"high\":%.10g,\"p_value\":%.6g,\"direction\":%d}",
+            i ? "," : "", m->name, m->a, m->b, m->difference.difference, m->difference.low,
+            m->difference.high, m->difference.p_value, m->direction);
     }
     cn_buf_add_text(out, "]}\n");
 }

@@ -1,8 +1,9 @@
 /* bench/compare.h: whether one run was better than another, and how sure that is.
- * The samples are batch means: each run keeps the means of 20 consecutive stretches of its requests.
- * Single requests of a run depend on each other, because they wait in one queue, and would make any
- * difference look certain. What two runs on one machine cannot show is how much the machine itself
- * changes from run to run: compare several pairs, made in alternation, where it matters.
+ * The samples are batch means: each run keeps the means of 20 consecutive stretches of its
+ * requests. Single requests of a run depend on each other, because they wait in one queue, and
+ * would make any difference look certain. What two runs on one machine cannot show is how much the
+ * machine itself changes from run to run: compare several pairs, made in alternation, where it
+ * matters.
  *
  * Threads: any, nothing is kept.
  * Memory:  appends to the caller's buffer. */
@@ -38,10 +39,11 @@ typedef struct cn_compare_result {
     cn_compare_metric metrics[CN_COMPARE_METRICS];
 } cn_compare_result;
 
-/* Compares two runs. The probability that equal servers are called different in any metric is at most
- * 5 % (Bonferroni). Errors: CN_E_SYNTAX, CN_E_FORMAT. */
+/* Compares two runs. The probability that equal servers are called different in any metric is at
+ * most 5 % (Bonferroni). Errors: CN_E_SYNTAX, CN_E_FORMAT. */
 cn_code cn_compare_runs(const cn_report_file *a, const cn_report_file *b, cn_compare_result *out,
                         cn_err *err);
 
-void cn_compare_write_text(const cn_compare_result *result, const char *a, const char *b, cn_buf *out);
+void cn_compare_write_text(const cn_compare_result *result, const char *a, const char *b,
+                           cn_buf *out);
 void cn_compare_write_json(const cn_compare_result *result, cn_buf *out);

@@ -2,13 +2,31 @@
 
 #include <string.h>
 
-/* How it works. A recursive walk over the text that knows in which `place` it is. The table says what
- * a key means in a place: another place to go on in, or a value to take. Elements of an array are in
- * the place of the array. What the table does not have is walked over in the place NOWHERE, where no
- * key means anything. */
+/* How it works. A recursive walk over the text that knows in which `place` it is. The table says
+ * what a key means in a place: another place to go on in, or a value to take. Elements of an array
+ * are in the place of the array. What the table does not have is walked over in the place NOWHERE,
+ * where no key means anything. */
 typedef enum place {
-    NOWHERE, ROOT, CHOICE, DELTA, TOOL, FUNCTION, USAGE, DETAILS, ERROR, RESPONSE, OUTPUT, PART, IDS,
-    TAKE_TEXT, TAKE_ID, TAKE_TYPE, TAKE_MESSAGE, TAKE_INPUT, TAKE_OUTPUT, TAKE_CACHED
+    NOWHERE,
+    ROOT,
+    CHOICE,
+    DELTA,
+    TOOL,
+    FUNCTION,
+    USAGE,
+    DETAILS,
+    ERROR,
+    RESPONSE,
+    OUTPUT,
+    PART,
+    IDS,
+    TAKE_TEXT,
+    TAKE_ID,
+    TAKE_TYPE,
+    TAKE_MESSAGE,
+    TAKE_INPUT,
+    TAKE_OUTPUT,
+    TAKE_CACHED
 } place;
 
 static const struct {
@@ -45,7 +63,8 @@ typedef struct walk {
 
 static void skip_space(walk *w)
 {
-    while (w->at < w->end && (*w->at == ' ' || *w->at == '\n' || *w->at == '\r' || *w->at == '\t')) {
+    while (w->at < w->end &&
+           (*w->at == ' ' || *w->at == '\n' || *w->at == '\r' || *w->at == '\t')) {
         w->at++;
     }
 }
@@ -88,7 +107,8 @@ static void take_text(walk *w, place at, const cn_delta_slice *value)
     cn_delta *out = w->out;
     switch (at) {
     case TAKE_TEXT:
-        if (value->len > 0 && out->text_count < CN_DELTA_TEXTS) out->texts[out->text_count++] = *value;
+        if (value->len > 0 && out->text_count < CN_DELTA_TEXTS)
+            out->texts[out->text_count++] = *value;
         break;
     case TAKE_ID: out->id = *value; break;
     case TAKE_TYPE: out->type = *value; break;
@@ -126,8 +146,9 @@ static bool take_word(walk *w, place at)
     if (len == 0) return false;
     if (digits_only) take_number(w, at, value);
     return digits_only || (len == 4 && memcmp(start, "null", 4) == 0) ||
-           (len == 4 && memcmp(start, "true", 4) == 0) || (len == 5 && memcmp(start, "false", 5) == 0) ||
-           *start == '-' || (*start >= '0' && *start <= '9');
+           (len == 4 && memcmp(start, "true", 4) == 0) ||
+           (len == 5 && memcmp(start, "false", 5) == 0) || *start == '-' ||
+           (*start >= '0' && *start <= '9');
 }
 
 static bool take_value(walk *w, place at, uint32_t depth);

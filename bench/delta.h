@@ -1,7 +1,7 @@
-/* bench/delta.h: what one event of a stream, or one whole answer, says: text, token ids, usage, error.
- * It reads the three answers of OpenAI's API (completions, chat, responses) in one pass without
- * memory of its own: a generator that is to handle 300,000 events a second has about 3 us for each.
- * Not a JSON library: it checks the structure, and looks only at what it knows.
+/* bench/delta.h: what one event of a stream, or one whole answer, says: text, token ids, usage,
+ * error. It reads the three answers of OpenAI's API (completions, chat, responses) in one pass
+ * without memory of its own: a generator that is to handle 300,000 events a second has about 3 us
+ * for each. Not a JSON library: it checks the structure, and looks only at what it knows.
  *
  * Threads: any, nothing is kept.
  * Memory:  the slices point into the text that was parsed. */

@@ -43,7 +43,8 @@ cn_code cn_draw_parse(const char *text, const char *what, cn_draw *out, cn_err *
     *out = (cn_draw){CN_DRAW_FIXED, 0, 0};
     bool sound = text[name_len] ? false : parse_numbers(text, 1, out);
     for (size_t i = 0; text[name_len] && i < sizeof kinds / sizeof kinds[0]; i++) {
-        if (strlen(kinds[i].name) != name_len || strncmp(kinds[i].name, text, name_len) != 0) continue;
+        if (strlen(kinds[i].name) != name_len || strncmp(kinds[i].name, text, name_len) != 0)
+            continue;
         out->kind = kinds[i].kind;
         sound = parse_numbers(text + name_len + 1, kinds[i].parameters, out);
     }
@@ -99,7 +100,8 @@ double cn_draw_take(const cn_draw *draw, const cn_random *random)
     return value > 0 ? value : 0;
 }
 
-uint32_t cn_draw_take_count(const cn_draw *draw, const cn_random *random, uint32_t min, uint32_t max)
+uint32_t cn_draw_take_count(const cn_draw *draw, const cn_random *random, uint32_t min,
+                            uint32_t max)
 {
     const double value = round(cn_draw_take(draw, random));
     if (value < min) return min;

@@ -24,15 +24,16 @@ typedef struct cn_draw {
     double a, b;
 } cn_draw;
 
-/* Reads `128`, `uniform:64:256`, `normal:128:32`, `lognormal:1020:4000` (median and 90th percentile,
- * as traces are described) or `exponential:10`; `what` names the setting in the error.
+/* Reads `128`, `uniform:64:256`, `normal:128:32`, `lognormal:1020:4000` (median and 90th
+ * percentile, as traces are described) or `exponential:10`; `what` names the setting in the error.
  * Errors: CN_E_INVALID. */
 cn_code cn_draw_parse(const char *text, const char *what, cn_draw *out, cn_err *err);
 
 /* One value, never negative. */
 double cn_draw_take(const cn_draw *draw, const cn_random *random);
 /* As above, rounded and moved into min to max. */
-uint32_t cn_draw_take_count(const cn_draw *draw, const cn_random *random, uint32_t min, uint32_t max);
+uint32_t cn_draw_take_count(const cn_draw *draw, const cn_random *random, uint32_t min,
+                            uint32_t max);
 
 /* The pieces: uniform in (0, 1); exponential with mean 1; normal with mean 0 and deviation 1; gamma
  * with this shape and scale 1 (mean `shape`). */

@@ -7,10 +7,10 @@
 
 #include "base/assert.h"
 
-/* How it works. Sessions that have not begun wait in the plan, in order of their due times. Everything
- * else that is due at some time is in one heap: later turns, cancellations, and the next sip of a slow
- * reader. The loop fires what is due, prepares the bytes of the next request while there is time, and
- * then polls the network until the next due time:
+/* How it works. Sessions that have not begun wait in the plan, in order of their due times.
+ * Everything else that is due at some time is in one heap: later turns, cancellations, and the next
+ * sip of a slow reader. The loop fires what is due, prepares the bytes of the next request while
+ * there is time, and then polls the network until the next due time:
  *
  *    plan.sessions ─┐                        ┌─▶ sent ──answer──▶ heap: next turn after think time
  *    heap ──────────┴─▶ due ──place free?────┤
@@ -129,7 +129,8 @@ static live *find_live(drive *d, uint32_t session)
     }
     cn_body_history_init(&l->history);
     if (d->o->conversations) {
-        memcpy(l->history.conversation, d->o->conversations[session], sizeof l->history.conversation);
+        memcpy(l->history.conversation, d->o->conversations[session],
+               sizeof l->history.conversation);
     }
     return l;
 }
@@ -203,7 +204,8 @@ static void leave_flight(drive *d, uint32_t session, const char *id)
     }
     cn_body_answered(&d->o->body, d->plan, session, l->turn, t->text, id, &l->history);
     l->turn++;
-    heap_push(d, (item){t->end_ns + planned(d, session, l->turn)->think_ns, session, l->turn, TURN});
+    heap_push(d,
+              (item){t->end_ns + planned(d, session, l->turn)->think_ns, session, l->turn, TURN});
 }
 
 static void on_end(void *self, void *tag, const char *id)
@@ -384,7 +386,8 @@ cn_code cn_drive_run(const cn_drive_options *options, cn_tally *tally, cn_err *e
         tally->end_ns = now_ns(&d);
         tally->cpu_s += cpu_s();
         if (tally->realtime) cn_drive_set_realtime(false);
-        if (d.no_memory) code = cn_err_set(err, CN_E_MEMORY, "no memory for the requests under way");
+        if (d.no_memory)
+            code = cn_err_set(err, CN_E_MEMORY, "no memory for the requests under way");
     }
     close_drive(&d);
     return code;

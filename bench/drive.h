@@ -1,6 +1,7 @@
 /* bench/drive.h: asks what a plan says when it says so, and notes what comes back.
- * Open loop: sessions begin at their due times whatever the server does; turn k + 1 is due think time
- * after the end of turn k. Closed loop: `concurrency` clients, each with one session after another.
+ * Open loop: sessions begin at their due times whatever the server does; turn k + 1 is due think
+ * time after the end of turn k. Closed loop: `concurrency` clients, each with one session after
+ * another.
  *
  * Threads: one: the whole run is one loop.
  * Memory:  the requests under way and their histories; all freed when the run ends. */
@@ -40,6 +41,6 @@ typedef struct cn_drive_options {
  * counted in it and are no error of the run. Errors: CN_E_IO (host, sockets), CN_E_MEMORY. */
 cn_code cn_drive_run(const cn_drive_options *options, cn_tally *tally, cn_err *err);
 
-/* Takes the lowest real-time priority, which is above all ordinary ones, or gives it back; false if the
- * system does not grant it. */
+/* Takes the lowest real-time priority, which is above all ordinary ones, or gives it back; false if
+ * the system does not grant it. */
 bool cn_drive_set_realtime(bool on);

@@ -1,5 +1,5 @@
-/* bench/figures.h: the arithmetic of reports, on arrays of doubles: percentiles as numpy computes them
- * (linear interpolation), means and deviations, the slope of a line, Welch's test.
+/* bench/figures.h: the arithmetic of reports, on arrays of doubles: percentiles as numpy computes
+ * them (linear interpolation), means and deviations, the slope of a line, Welch's test.
  *
  * Threads: any, nothing is kept.
  * Memory:  none of its own; sort works in place. */

@@ -62,8 +62,9 @@ static cn_code draw_times(const cn_plan_schedule *s, uint64_t **out, uint32_t *c
     const cn_random random = cn_random_seeded(&state);
     *out = calloc(s->count_max ? s->count_max : 1, sizeof **out);
     if (!*out) return cn_err_set(err, CN_E_MEMORY, "no memory for %u sessions", s->count_max);
-    *count = s->at_once ? s->count_max
-                        : cn_arrivals_draw(&s->arrivals, &random, s->duration_ns, s->count_max, *out);
+    *count = s->at_once
+                 ? s->count_max
+                 : cn_arrivals_draw(&s->arrivals, &random, s->duration_ns, s->count_max, *out);
     if (*count > 0) return CN_OK;
     free(*out);
     return cn_err_set(err, CN_E_INVALID, "no session arrives: the rate (%g per second) is too low "
@@ -86,15 +87,18 @@ static bool add_session(cn_plan *plan, const cn_plan_shape *shape, const cn_rand
         if (!turn) return false;
         const double think_s = cn_draw_take(&shape->think_s, random);
         turn->think_ns = i ? (uint64_t)(think_s * 1e9) : 0;
-        turn->input_tokens = cn_draw_take_count(&shape->input_tokens, random, 1, CN_PLAN_TOKENS_MAX);
-        turn->output_tokens = cn_draw_take_count(&shape->output_tokens, random, 1, CN_PLAN_TOKENS_MAX);
-        turn->seed = cn_words_mix(cn_words_mix(shape->seed, STREAM_TEXT), (uint64_t)index << 32 | i);
+        turn->input_tokens =
+            cn_draw_take_count(&shape->input_tokens, random, 1, CN_PLAN_TOKENS_MAX);
+        turn->output_tokens =
+            cn_draw_take_count(&shape->output_tokens, random, 1, CN_PLAN_TOKENS_MAX);
+        turn->seed =
+            cn_words_mix(cn_words_mix(shape->seed, STREAM_TEXT), (uint64_t)index << 32 | i);
     }
     return true;
 }
 
-cn_code cn_plan_synthetic(cn_plan *plan, const cn_plan_schedule *schedule, const cn_plan_shape *shape,
-                          cn_err *err)
+cn_code cn_plan_synthetic(cn_plan *plan, const cn_plan_schedule *schedule,
+                          const cn_plan_shape *shape, cn_err *err)
 {
     uint64_t *due_ns, state = cn_words_mix(shape->seed, STREAM_SHAPE);
     const cn_random random = cn_random_seeded(&state);
@@ -103,8 +107,10 @@ cn_code cn_plan_synthetic(cn_plan *plan, const cn_plan_schedule *schedule, const
     if (code != CN_OK) return code;
     for (uint32_t i = 0; i < count && code == CN_OK; i++) {
         if (!add_session(plan, shape, &random, due_ns[i])) {
-            code = cn_err_set(err, CN_E_MEMORY, "no memory for %u sessions; at most %d sessions and "
-                              "turns", count, CN_PLAN_COUNT_MAX);
+            code = cn_err_set(err, CN_E_MEMORY,
+                              "no memory for %u sessions; at most %d sessions and "
+                              "turns",
+                              count, CN_PLAN_COUNT_MAX);
         }
     }
     free(due_ns);

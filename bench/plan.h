@@ -73,11 +73,11 @@ typedef struct cn_plan_shape {
 } cn_plan_shape;
 
 /* Draws sessions with their due times. Errors: CN_E_MEMORY, CN_E_INVALID (none arrives in time). */
-cn_code cn_plan_synthetic(cn_plan *plan, const cn_plan_schedule *schedule, const cn_plan_shape *shape,
-                          cn_err *err);
+cn_code cn_plan_synthetic(cn_plan *plan, const cn_plan_schedule *schedule,
+                          const cn_plan_shape *shape, cn_err *err);
 
-/* Gives sessions that are there already (of a file without times) due times; those that arrive after
- * the duration or above the count are dropped. Errors: as above. */
+/* Gives sessions that are there already (of a file without times) due times; those that arrive
+ * after the duration or above the count are dropped. Errors: as above. */
 cn_code cn_plan_reschedule(cn_plan *plan, const cn_plan_schedule *schedule, cn_err *err);
 
 /* Which turns are cancelled and which are read slowly, drawn for each. */

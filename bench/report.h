@@ -23,7 +23,7 @@ typedef struct cn_report_run {
     const cn_summary *summary;
     const char *model;
     bool has_slo;
-    const cn_buf *server;        // object of JSON: what the server's counters gained; NULL: not known
+    const cn_buf *server; // object of JSON: what the server's counters gained; NULL: not known
 } cn_report_run;
 
 /* Everything, as one object. */
@@ -42,6 +42,6 @@ typedef struct cn_report_file {
     size_t json_len;
 } cn_report_file;
 
-/* One self-contained page for several runs: charts are inline SVG, nothing is loaded, nothing needs a
- * script. Errors: CN_E_SYNTAX, CN_E_FORMAT (not from `cairn bench`). */
+/* One self-contained page for several runs: charts are inline SVG, nothing is loaded, nothing needs
+ * a script. Errors: CN_E_SYNTAX, CN_E_FORMAT (not from `cairn bench`). */
 cn_code cn_report_write_html(const cn_report_file *files, uint32_t count, cn_buf *out, cn_err *err);

@@ -15,9 +15,11 @@ static const char head[] =
     "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src "
     "'unsafe-inline'; img-src data:\">\n<link rel=\"icon\" href=\"data:,\">\n"
     "<title>cairn bench</title>\n<style>\n"
-    ":root{color-scheme:light dark;--bg:#fff;--fg:#1b1f23;--soft:#57606a;--rule:#8c959f;--a:#0b5cad;"
+    ":root{color-scheme:light "
+    "dark;--bg:#fff;--fg:#1b1f23;--soft:#57606a;--rule:#8c959f;--a:#0b5cad;"
     "--b:#a04000;--c:#1a7f37;--bad:#b3261e}\n"
-    "@media(prefers-color-scheme:dark){:root{--bg:#14171a;--fg:#e6e8ea;--soft:#aab2ba;--rule:#6e7781;"
+    "@media(prefers-color-scheme:dark){:root{--bg:#14171a;--fg:#e6e8ea;--soft:#aab2ba;--rule:#"
+    "6e7781;"
     "--a:#7db8ff;--b:#ffb366;--c:#6bd68a;--bad:#ff9a92}}\n"
     "body{margin:0 auto;max-width:60rem;padding:1rem;background:var(--bg);color:var(--fg);"
     "font:16px/1.5 system-ui,sans-serif}\n"
@@ -35,7 +37,8 @@ static const char head[] =
     "opacity:.6}\n"
     ".line{fill:none;stroke-width:2}.l0{stroke:var(--a)}.l1{stroke:var(--b);stroke-dasharray:7 4}\n"
     ".l2{stroke:var(--c);stroke-dasharray:2 3}.bar{fill:var(--a)}\n"
-    ".key{white-space:nowrap;margin-left:1rem}.key svg{width:2rem;height:.5rem;vertical-align:middle;"
+    ".key{white-space:nowrap;margin-left:1rem}.key "
+    "svg{width:2rem;height:.5rem;vertical-align:middle;"
     "margin-right:.3rem}\n"
     "summary{cursor:pointer;min-height:24px}:focus-visible{outline:2px solid var(--a)}\n"
     "code{overflow-wrap:anywhere}\n</style>\n</head>\n<body>\n<main>\n<h1>cairn bench</h1>\n";
@@ -63,18 +66,22 @@ static void add_verdict(const page *p)
     cn_buf_add_format(p->out, "<p class=\"verdict%s\">", valid ? "" : " invalid");
     if (valid) {
         cn_buf_add_format(p->out, "<strong>%.2f requests/s, %.1f output tokens/s</strong>",
-                          number(p->root, "request_throughput"), number(p->root, "output_throughput"));
+                          number(p->root, "request_throughput"),
+                          number(p->root, "output_throughput"));
         if (json_is_number(json_object_get(p->root, "request_goodput"))) {
-            cn_buf_add_format(p->out, ", goodput %.2f requests/s", number(p->root, "request_goodput"));
+            cn_buf_add_format(p->out, ", goodput %.2f requests/s",
+                              number(p->root, "request_goodput"));
         }
     } else {
         cn_buf_add_text(p->out, "<strong>INVALID:</strong> ");
         cn_chart_add_text(text_of(p->cairn, "invalid_why"), p->out);
-        cn_buf_add_text(p->out, " These figures say more about the generator than about the server.");
+        cn_buf_add_text(p->out,
+                        " These figures say more about the generator than about the server.");
     }
-    cn_buf_add_format(p->out, "<br>%.0f answered, %.0f failed in %.1f s; at most %.0f at once.</p>\n",
-                      number(p->root, "completed"), number(p->root, "failed"), number(p->root, "duration"),
-                      number(p->root, "max_concurrent_requests"));
+    cn_buf_add_format(p->out,
+                      "<br>%.0f answered, %.0f failed in %.1f s; at most %.0f at once.</p>\n",
+                      number(p->root, "completed"), number(p->root, "failed"),
+                      number(p->root, "duration"), number(p->root, "max_concurrent_requests"));
 }
 
 static void add_figures_row(const page *p, const char *name, const json_t *f)
@@ -87,8 +94,10 @@ static void add_figures_row(const page *p, const char *name, const json_t *f)
 
 static void begin_table(const page *p, const char *caption, const char *columns)
 {
-    cn_buf_add_format(p->out, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"%s\">"
-                      "<table><caption>%s</caption><thead><tr>", caption, caption);
+    cn_buf_add_format(p->out,
+                      "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"%s\">"
+                      "<table><caption>%s</caption><thead><tr>",
+                      caption, caption);
     for (const char *at = columns; *at;) {
         const size_t len = strcspn(at, "|");
         cn_buf_add_format(p->out, "<th scope=\"col\">%.*s</th>", (int)len, at);
@@ -117,13 +126,16 @@ static void add_turns(const page *p)
 {
     const json_t *turns = json_object_get(p->cairn, "turns");
     if (json_array_size(turns) < 2) return;
-    begin_table(p, "Turns of a session", "turn|requests|first token p50 ms|p99 ms|input tokens|cached");
+    begin_table(p, "Turns of a session",
+                "turn|requests|first token p50 ms|p99 ms|input tokens|cached");
     for (size_t i = 0; i < json_array_size(turns); i++) {
         const json_t *t = json_array_get(turns, i), *ttft = json_object_get(t, "ttft_ms");
         const double input = number(t, "input_tokens");
-        cn_buf_add_format(p->out, "<tr><th scope=\"row\">%.0f</th><td>%.0f</td><td>%.2f</td><td>%.2f</td>"
-                          "<td>%.0f</td><td>%.1f %%</td></tr>\n", number(t, "turn"), number(t, "count"),
-                          number(ttft, "p50"), number(ttft, "p99"), input,
+        cn_buf_add_format(p->out,
+                          "<tr><th scope=\"row\">%.0f</th><td>%.0f</td><td>%.2f</td><td>%.2f</td>"
+                          "<td>%.0f</td><td>%.1f %%</td></tr>\n",
+                          number(t, "turn"), number(t, "count"), number(ttft, "p50"),
+                          number(ttft, "p99"), input,
                           input > 0 ? 100 * number(t, "cached_tokens") / input : 0);
     }
     end_table(p);
@@ -132,7 +144,8 @@ static void add_turns(const page *p)
 // Numbers of an array; the caller frees them. NULL: no memory, or no numbers.
 static double *copy_numbers(const json_t *array, size_t count)
 {
-    double *values = count && json_array_size(array) == count ? calloc(count, sizeof *values) : NULL;
+    double *values =
+        count && json_array_size(array) == count ? calloc(count, sizeof *values) : NULL;
     for (size_t i = 0; values && i < count; i++) {
         values[i] = json_number_value(json_array_get(array, i));
     }
@@ -150,7 +163,8 @@ static void write_chart(const page *p, const char *id, const char *title, const 
         if (!ys[i]) return;
         lines[i] = (cn_chart_line){names[i], ys[i]};
     }
-    const cn_chart chart = {unique, title, x_name, y_name, x, (uint32_t)count, lines, line_count, nines};
+    const cn_chart chart = {unique,          title, x_name,     y_name, x,
+                            (uint32_t)count, lines, line_count, nines};
     if (x) cn_chart_write_lines(&chart, p->out);
 }
 
@@ -186,7 +200,8 @@ static void add_series(const page *p, const char *id, const char *title, const c
         ys[k] = copy_numbers(json_object_get(series, keys[k]), count);
         for (size_t i = 0; ys[k] && per_s && i < count; i++) ys[k][i] /= bin_s > 0 ? bin_s : 1;
     }
-    write_chart(p, id, title, "seconds since the start", y_name, x, count, names, ys, line_count, false);
+    write_chart(p, id, title, "seconds since the start", y_name, x, count, names, ys, line_count,
+                false);
     free(x);
     for (uint32_t k = 0; k < line_count; k++) free(ys[k]);
 }
@@ -210,8 +225,15 @@ static void add_lateness(const page *p)
     }
     snprintf(id, sizeof id, "late%u", p->index);
     const cn_chart_line line = {"requests", counts};
-    const cn_chart chart = {id, "How late the generator sent", "at most so many ms late", "requests",
-                            edges, count, &line, 1, false};
+    const cn_chart chart = {id,
+                            "How late the generator sent",
+                            "at most so many ms late",
+                            "requests",
+                            edges,
+                            count,
+                            &line,
+                            1,
+                            false};
     if (count > 0) cn_chart_write_bars(&chart, labels, p->out);
     begin_table(p, "Lateness of sending in milliseconds", "|mean|p50|p90|p99|p99.9|max");
     add_figures_row(p, "sent after it could be", json_object_get(lateness, "ms"));
@@ -243,7 +265,10 @@ static void add_object(const page *p, const char *title, const json_t *object)
         cn_buf_add_text(p->out, "<tr><th scope=\"row\">");
         cn_chart_add_text(key, p->out);
         cn_buf_add_text(p->out, "</th><td>");
-        cn_chart_add_text(text ? text : json_is_string(value) ? json_string_value(value) : "", p->out);
+        cn_chart_add_text(text                    ? text
+                          : json_is_string(value) ? json_string_value(value)
+                                                  : "",
+                          p->out);
         cn_buf_add_text(p->out, "</td></tr>\n");
         free(text);
     }
@@ -254,9 +279,12 @@ static void add_object(const page *p, const char *title, const json_t *object)
 static void write_run(const page *p, const char *name)
 {
     static const char *const tokens[] = {"events"}, *const token_names[] = {"tokens per second"};
-    static const char *const flight[] = {"in_flight"}, *const flight_names[] = {"requests in flight"};
-    static const char *const ttft[] = {"ttft_p50_ms", "ttft_p99_ms"}, *const ttft_names[] = {"p50", "p99"};
-    cn_buf_add_format(p->out, "<article aria-labelledby=\"run%u\"><h2 id=\"run%u\">", p->index, p->index);
+    static const char *const flight[] = {"in_flight"}, *const flight_names[] = {
+                                                           "requests in flight"};
+    static const char *const ttft[] = {"ttft_p50_ms", "ttft_p99_ms"}, *const ttft_names[] = {"p50",
+                                                                                             "p99"};
+    cn_buf_add_format(p->out, "<article aria-labelledby=\"run%u\"><h2 id=\"run%u\">", p->index,
+                      p->index);
     cn_chart_add_text(name, p->out);
     cn_buf_add_text(p->out, "</h2>\n<p>");
     cn_chart_add_text(text_of(p->root, "model_id"), p->out);
@@ -271,8 +299,8 @@ static void write_run(const page *p, const char *name)
     add_turns(p);
     add_curve(p, "ttft", "Time to first token by percentile", "ttft_curve_ms");
     add_curve(p, "e2el", "Time to the whole answer by percentile", "e2el_curve_ms");
-    add_series(p, "time", "Time to first token, by the second in which the request was due", "ms", ttft,
-               ttft_names, 2, false);
+    add_series(p, "time", "Time to first token, by the second in which the request was due", "ms",
+               ttft, ttft_names, 2, false);
     add_series(p, "tokens", "Tokens per second", "tokens/s", tokens, token_names, 1, true);
     add_series(p, "flight", "Requests in flight", "requests", flight, flight_names, 1, false);
     add_lateness(p);
@@ -289,19 +317,24 @@ static void write_run(const page *p, const char *name)
 cn_code cn_report_write_html(const cn_report_file *files, uint32_t count, cn_buf *out, cn_err *err)
 {
     cn_buf_add_text(out, head);
-    cn_buf_add_text(out, "<p>Latency counts from when a request was due, which is what a user waits; "
+    cn_buf_add_text(out,
+                    "<p>Latency counts from when a request was due, which is what a user waits; "
                     "beside it stands what a generator sees that looks only from sending.</p>\n");
     for (uint32_t i = 0; i < count; i++) {
         json_error_t failure;
         json_t *root = json_loadb(files[i].json, files[i].json_len, 0, &failure);
-        if (!root) return cn_err_set(err, CN_E_SYNTAX, "%s: line %d: %s", files[i].name, failure.line,
-                                     failure.text);
+        if (!root)
+            return cn_err_set(err, CN_E_SYNTAX, "%s: line %d: %s", files[i].name, failure.line,
+                              failure.text);
         const page p = {out, root, json_object_get(root, "cairn"), i};
         const bool ours = number(p.cairn, "format") == 1;
         if (ours) write_run(&p, files[i].name);
         json_decref(root);
-        if (!ours) return cn_err_set(err, CN_E_FORMAT, "%s: was not written by `cairn bench run`; has no "
-                                     "member cairn.format of 1", files[i].name);
+        if (!ours)
+            return cn_err_set(err, CN_E_FORMAT,
+                              "%s: was not written by `cairn bench run`; has no "
+                              "member cairn.format of 1",
+                              files[i].name);
     }
     cn_buf_add_text(out, "</main>\n</body>\n</html>\n");
     return CN_OK;

@@ -25,16 +25,19 @@ static void add_count(cn_buf *out, const char *key, uint64_t value)
 
 static void add_vllm_metric(cn_buf *out, const char *name, const cn_figures *f)
 {
-    cn_buf_add_format(out, ",\"mean_%s_ms\":%.10g,\"median_%s_ms\":%.10g,\"std_%s_ms\":%.10g,"
-                      "\"p99_%s_ms\":%.10g", name, f->mean, name, f->median, name, f->std, name, f->p99);
+    cn_buf_add_format(out,
+                      ",\"mean_%s_ms\":%.10g,\"median_%s_ms\":%.10g,\"std_%s_ms\":%.10g,"
+                      "\"p99_%s_ms\":%.10g",
+                      name, f->mean, name, f->median, name, f->std, name, f->p99);
 }
 
 static void add_figures(cn_buf *out, const char *key, const cn_figures *f)
 {
-    cn_buf_add_format(out, "\"%s\":{\"count\":%llu,\"mean\":%.10g,\"std\":%.10g,\"p50\":%.10g,"
-                      "\"p90\":%.10g,\"p95\":%.10g,\"p99\":%.10g,\"p99.9\":%.10g,\"max\":%.10g}", key,
-                      (unsigned long long)f->count, f->mean, f->std, f->median, f->p90, f->p95, f->p99,
-                      f->p999, f->max);
+    cn_buf_add_format(out,
+                      "\"%s\":{\"count\":%llu,\"mean\":%.10g,\"std\":%.10g,\"p50\":%.10g,"
+                      "\"p90\":%.10g,\"p95\":%.10g,\"p99\":%.10g,\"p99.9\":%.10g,\"max\":%.10g}",
+                      key, (unsigned long long)f->count, f->mean, f->std, f->median, f->p90, f->p95,
+                      f->p99, f->p999, f->max);
 }
 
 static void add_hex(const unsigned char *bytes, size_t len, cn_buf *out)
@@ -86,7 +89,8 @@ static void add_setup(const cn_report_run *r, cn_buf *out)
     if (limit > 0) add_count(out, "max_concurrency", (uint64_t)limit);
     else cn_buf_add_text(out, ",\"max_concurrency\":null");
     if (strncmp(s->arrivals, "ramp", 4) == 0) {
-        add_text(out, "ramp_up_strategy", strcmp(s->arrivals, "ramp") == 0 ? "linear" : "exponential");
+        add_text(out, "ramp_up_strategy",
+                 strcmp(s->arrivals, "ramp") == 0 ? "linear" : "exponential");
         add_number(out, "ramp_up_start_rps", s->rate);
         add_number(out, "ramp_up_end_rps", s->rate_end);
     }
@@ -196,8 +200,8 @@ static void add_lateness(const cn_summary *s, cn_buf *out)
     for (uint64_t us = 1; us <= (uint64_t)1 << 40; us *= 2) {
         const uint64_t below = cn_histogram_count_at_most(&s->lateness_ns, us * 1000);
         if (below > seen) {
-            cn_buf_add_format(out, "%s{\"at_most_ms\":%.10g,\"count\":%llu}", comma, (double)us / 1e3,
-                              (unsigned long long)(below - seen));
+            cn_buf_add_format(out, "%s{\"at_most_ms\":%.10g,\"count\":%llu}", comma,
+                              (double)us / 1e3, (unsigned long long)(below - seen));
             comma = ",";
         }
         seen = below;
@@ -224,7 +228,8 @@ static void add_curve(cn_buf *out, const char *key, const float *curve, const ch
     cn_buf_add_char(out, ']');
 }
 
-static void add_clock(cn_buf *out, const char *key, const cn_report_run *r, const cn_summary_clock *c)
+static void add_clock(cn_buf *out, const char *key, const cn_report_run *r,
+                      const cn_summary_clock *c)
 {
     cn_buf_add_format(out, ",\"%s\":{", key);
     add_figures(out, "ttft_ms", &c->ttft_ms);
@@ -244,9 +249,12 @@ static void add_turns(const cn_summary *s, cn_buf *out)
     cn_buf_add_text(out, ",\"turns\":[");
     for (uint32_t k = 0; k < s->turns_count; k++) {
         const cn_summary_turn *t = &s->turns[k];
-        cn_buf_add_format(out, "%s{\"turn\":%u,\"count\":%llu,\"input_tokens\":%llu,"
-                          "\"cached_tokens\":%llu,", k ? "," : "", k + 1, (unsigned long long)t->count,
-                          (unsigned long long)t->input_tokens, (unsigned long long)t->cached_tokens);
+        cn_buf_add_format(out,
+                          "%s{\"turn\":%u,\"count\":%llu,\"input_tokens\":%llu,"
+                          "\"cached_tokens\":%llu,",
+                          k ? "," : "", k + 1, (unsigned long long)t->count,
+                          (unsigned long long)t->input_tokens,
+                          (unsigned long long)t->cached_tokens);
         add_figures(out, "ttft_ms", &t->ttft_ms);
         cn_buf_add_char(out, ',');
         add_figures(out, "e2el_ms", &t->e2el_ms);
@@ -348,8 +356,8 @@ static void write_log_line(const cn_report_run *r, uint32_t session, uint32_t tu
 {
     const uint32_t i = r->plan->sessions[session].turn_first + turn;
     const cn_tally_turn *t = &r->tally->turns[i];
-    cn_buf_add_format(out, "{\"session\":%u,\"turn\":%u,\"outcome\":\"%s\",\"status\":%u", session, turn,
-                      cn_tally_outcome_name(t->outcome), t->status);
+    cn_buf_add_format(out, "{\"session\":%u,\"turn\":%u,\"outcome\":\"%s\",\"status\":%u", session,
+                      turn, cn_tally_outcome_name(t->outcome), t->status);
     add_time(out, "due_s", r->tally, t->due_ns);
     add_time(out, "ready_s", r->tally, t->ready_ns);
     add_time(out, "sent_s", r->tally, t->sent_ns);
@@ -375,7 +383,8 @@ void cn_report_write_log(const cn_report_run *r, cn_buf *out)
 {
     for (uint32_t i = 0; i < r->plan->session_count; i++) {
         for (uint32_t k = 0; k < r->plan->sessions[i].turn_count; k++) {
-            if (r->tally->turns[r->plan->sessions[i].turn_first + k].due_ns) write_log_line(r, i, k, out);
+            if (r->tally->turns[r->plan->sessions[i].turn_first + k].due_ns)
+                write_log_line(r, i, k, out);
         }
     }
 }

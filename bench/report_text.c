@@ -23,7 +23,8 @@ static void add_outcomes(const cn_report_run *r, cn_buf *out)
             // What a server says does not command the terminal.
             char text[CN_TALLY_ERROR_BYTES + 1];
             size_t len = strnlen(t->error, CN_TALLY_ERROR_BYTES);
-            for (size_t c = 0; c < len; c++) text[c] = (unsigned char)t->error[c] < 32 ? ' ' : t->error[c];
+            for (size_t c = 0; c < len; c++)
+                text[c] = (unsigned char)t->error[c] < 32 ? ' ' : t->error[c];
             text[len] = '\0';
             cn_buf_add_format(out, "%24s first: %s\n", "", text);
             break;
@@ -50,8 +51,11 @@ static void add_turns(const cn_summary *s, cn_buf *out)
 void cn_report_write_text(const cn_report_run *r, cn_buf *out)
 {
     const cn_summary *s = r->summary;
-    if (!s->valid) cn_buf_add_format(out, "INVALID: %s\nThe figures below say more about the generator "
-                                     "than about the server.\n\n", s->invalid_why);
+    if (!s->valid)
+        cn_buf_add_format(out,
+                          "INVALID: %s\nThe figures below say more about the generator "
+                          "than about the server.\n\n",
+                          s->invalid_why);
     else {
         cn_buf_add_format(out, "%.2f requests/s, %.1f output tokens/s", s->request_per_s,
                           s->output_per_s);
@@ -63,16 +67,18 @@ void cn_report_write_text(const cn_report_run *r, cn_buf *out)
         cn_buf_add_text(out, "\n\n");
     }
     cn_buf_add_format(out, "  %llu answered, %llu failed, in %.2f s; %llu tokens in, %llu out",
-                      (unsigned long long)s->completed, (unsigned long long)s->failed, s->duration_s,
-                      (unsigned long long)s->input_tokens, (unsigned long long)s->output_tokens);
+                      (unsigned long long)s->completed, (unsigned long long)s->failed,
+                      s->duration_s, (unsigned long long)s->input_tokens,
+                      (unsigned long long)s->output_tokens);
     if (s->cached_told && s->input_tokens > 0) {
         cn_buf_add_format(out, ", %.1f %% of those in from a cache",
                           100 * (double)s->cached_tokens / (double)s->input_tokens);
     }
     cn_buf_add_text(out, "\n");
     add_outcomes(r, out);
-    cn_buf_add_text(out, "\n  milliseconds                     mean        p50        p90        p99"
-                         "        max\n");
+    cn_buf_add_text(out,
+                    "\n  milliseconds                     mean        p50        p90        p99"
+                    "        max\n");
     add_row(out, "first token, from due", &s->due.ttft_ms);
     add_row(out, "first token, from sent", &s->sent.ttft_ms);
     add_row(out, "whole answer, from due", &s->due.e2el_ms);
@@ -81,11 +87,12 @@ void cn_report_write_text(const cn_report_run *r, cn_buf *out)
     add_row(out, "between tokens", &s->itl_ms);
     if (s->queue_ms.max > 0) add_row(out, "held by --max-concurrency", &s->queue_ms);
     add_turns(s, out);
-    cn_buf_add_format(out, "\n  generator: %.3f ms late at p99.9 (worst %.3f), %.0f %% of a core, %.0f "
-                      "events/s%s\n  digest %02x%02x%02x%02x%02x%02x%02x%02x of %llu answers (%s)\n",
-                      s->lateness_ms.p999, s->lateness_ms.max, 100 * s->cpu_share, s->events_per_s,
-                      r->tally->realtime ? ", real-time priority" : "", s->digest[0], s->digest[1],
-                      s->digest[2], s->digest[3], s->digest[4], s->digest[5], s->digest[6],
-                      s->digest[7], (unsigned long long)s->digest_turns,
-                      r->settings->token_ids ? "token ids" : "text");
+    cn_buf_add_format(
+        out,
+        "\n  generator: %.3f ms late at p99.9 (worst %.3f), %.0f %% of a core, %.0f "
+        "events/s%s\n  digest %02x%02x%02x%02x%02x%02x%02x%02x of %llu answers (%s)\n",
+        s->lateness_ms.p999, s->lateness_ms.max, 100 * s->cpu_share, s->events_per_s,
+        r->tally->realtime ? ", real-time priority" : "", s->digest[0], s->digest[1], s->digest[2],
+        s->digest[3], s->digest[4], s->digest[5], s->digest[6], s->digest[7],
+        (unsigned long long)s->digest_turns, r->settings->token_ids ? "token ids" : "text");
 }

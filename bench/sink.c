@@ -20,11 +20,22 @@
 #include "bench/drive.h"
 #include "bench/words.h"
 
-/* How it works. One loop over connections; an answer that takes time is in a heap by the time of its
- * next token. An answer that takes none is written in one piece. A request is not parsed as JSON: the
- * few members that matter are found by their names, the rest only seeds the words of the answer. */
+/* How it works. One loop over connections; an answer that takes time is in a heap by the time of
+ * its next token. An answer that takes none is written in one piece. A request is not parsed as
+ * JSON: the few members that matter are found by their names, the rest only seeds the words of the
+ * answer. */
 typedef enum api { CHAT, COMPLETIONS, RESPONSES } api;
-typedef enum fault { SOUND, CLOSE, CUT, GARBAGE, BAD_JSON, ERROR_EVENT, EMPTY, SILENT, STATUS } fault;
+typedef enum fault {
+    SOUND,
+    CLOSE,
+    CUT,
+    GARBAGE,
+    BAD_JSON,
+    ERROR_EVENT,
+    EMPTY,
+    SILENT,
+    STATUS
+} fault;
 
 typedef struct sink_conn {
     struct sink_conn *next_free, *next_waiting;
@@ -83,7 +94,8 @@ static sink_conn *heap_pop(sink *s)
     sink_conn *top = s->heap[0], *last = s->heap[--s->heap_count];
     uint32_t at = 0;
     for (uint32_t child; (child = 2 * at + 1) < s->heap_count; at = child) {
-        if (child + 1 < s->heap_count && s->heap[child + 1]->due_ns < s->heap[child]->due_ns) child++;
+        if (child + 1 < s->heap_count && s->heap[child + 1]->due_ns < s->heap[child]->due_ns)
+            child++;
         if (s->heap[child]->due_ns >= last->due_ns) break;
         heap_set(s, at, s->heap[child]);
     }
@@ -133,7 +145,8 @@ static void drop(sink *s, sink_conn *c)
 static void flush(sink *s, sink_conn *c)
 {
     while (c->out_at < c->out.len) {
-        const ssize_t n = send(c->fd, c->out.data + c->out_at, c->out.len - c->out_at, MSG_NOSIGNAL);
+        const ssize_t n =
+            send(c->fd, c->out.data + c->out_at, c->out.len - c->out_at, MSG_NOSIGNAL);
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
             want(s, c, EPOLLIN | EPOLLOUT);
             return;
@@ -183,7 +196,8 @@ static void read_request(sink_conn *c)
     c->token_at = 0;
     c->input_tokens = (uint32_t)(c->in.len / 5 + 1);
     c->seed = 0xCBF29CE484222325u;
-    for (size_t i = 0; i < c->in.len; i++) c->seed = (c->seed ^ (unsigned char)c->in.data[i]) * prime;
+    for (size_t i = 0; i < c->in.len; i++)
+        c->seed = (c->seed ^ (unsigned char)c->in.data[i]) * prime;
     cn_buf_close(&c->in);
 }
 
@@ -207,16 +221,20 @@ static void add_token(const sink *s, const sink_conn *c, cn_buf *out)
     int len = 0;
     switch (c->api) {
     case CHAT:
-        len = snprintf(frame, sizeof frame, "data: {\"id\":\"sink-%llu\",\"object\":\"chat.completion."
-                       "chunk\",\"created\":0,\"model\":\"sink\",\"choices\":[{\"index\":0,\"delta\":"
-                       "{\"content\":\"%.*s\"},\"finish_reason\":null}]}\n\n",
-                       (unsigned long long)s->answer_count, text_len, text);
+        len =
+            snprintf(frame, sizeof frame,
+                     "data: {\"id\":\"sink-%llu\",\"object\":\"chat.completion."
+                     "chunk\",\"created\":0,\"model\":\"sink\",\"choices\":[{\"index\":0,\"delta\":"
+                     "{\"content\":\"%.*s\"},\"finish_reason\":null}]}\n\n",
+                     (unsigned long long)s->answer_count, text_len, text);
         break;
     case COMPLETIONS:
-        len = snprintf(frame, sizeof frame, "data: {\"id\":\"sink-%llu\",\"object\":\"text_completion\","
-                       "\"created\":0,\"model\":\"sink\",\"choices\":[{\"index\":0,\"text\":\"%.*s\","
-                       "\"finish_reason\":null}]}\n\n",
-                       (unsigned long long)s->answer_count, text_len, text);
+        len =
+            snprintf(frame, sizeof frame,
+                     "data: {\"id\":\"sink-%llu\",\"object\":\"text_completion\","
+                     "\"created\":0,\"model\":\"sink\",\"choices\":[{\"index\":0,\"text\":\"%.*s\","
+                     "\"finish_reason\":null}]}\n\n",
+                     (unsigned long long)s->answer_count, text_len, text);
         break;
     case RESPONSES:
         len = snprintf(frame, sizeof frame, "event: response.output_text.delta\ndata: {\"type\":"
@@ -242,7 +260,8 @@ static void add_end(sink *s, const sink_conn *c, cn_buf *out)
 {
     cn_buf_clear(&s->events);
     if (c->api == RESPONSES) {
-        cn_buf_add_format(&s->events, "event: response.completed\ndata: {\"type\":\"response.completed\","
+        cn_buf_add_format(&s->events,
+                          "event: response.completed\ndata: {\"type\":\"response.completed\","
                           "\"response\":{\"id\":\"resp_%016llx\",\"status\":\"completed\",",
                           (unsigned long long)c->seed);
         add_usage(c, &s->events);
@@ -261,21 +280,25 @@ static void add_whole(const sink_conn *c, cn_buf *out)
     cn_buf json, text;
     cn_buf_init(&json, OUT_BYTES_MAX);
     cn_buf_init(&text, OUT_BYTES_MAX);
-    for (uint32_t i = 0; i < c->token_count; i++) cn_words_write(cn_words_mix(c->seed, i), 1, &text);
+    for (uint32_t i = 0; i < c->token_count; i++)
+        cn_words_write(cn_words_mix(c->seed, i), 1, &text);
     switch (c->api) {
     case CHAT:
-        cn_buf_add_text(&json, "{\"id\":\"sink\",\"object\":\"chat.completion\",\"choices\":[{\"index\":0,"
+        cn_buf_add_text(&json,
+                        "{\"id\":\"sink\",\"object\":\"chat.completion\",\"choices\":[{\"index\":0,"
                         "\"message\":{\"role\":\"assistant\",\"content\":");
         cn_buf_add_json(&json, text.data, text.len);
         cn_buf_add_text(&json, "},\"finish_reason\":\"length\"}],");
         break;
     case COMPLETIONS:
-        cn_buf_add_text(&json, "{\"id\":\"sink\",\"object\":\"text_completion\",\"choices\":[{\"text\":");
+        cn_buf_add_text(&json,
+                        "{\"id\":\"sink\",\"object\":\"text_completion\",\"choices\":[{\"text\":");
         cn_buf_add_json(&json, text.data, text.len);
         cn_buf_add_text(&json, ",\"index\":0,\"finish_reason\":\"length\"}],");
         break;
     case RESPONSES:
-        cn_buf_add_format(&json, "{\"id\":\"resp_%016llx\",\"object\":\"response\",\"output\":[{\"type\":"
+        cn_buf_add_format(&json,
+                          "{\"id\":\"resp_%016llx\",\"object\":\"response\",\"output\":[{\"type\":"
                           "\"message\",\"content\":[{\"type\":\"output_text\",\"text\":",
                           (unsigned long long)c->seed);
         cn_buf_add_json(&json, text.data, text.len);
@@ -284,8 +307,10 @@ static void add_whole(const sink_conn *c, cn_buf *out)
     }
     add_usage(c, &json);
     cn_buf_add_char(&json, '}');
-    cn_buf_add_format(out, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %zu"
-                      "\r\n\r\n", json.len);
+    cn_buf_add_format(out,
+                      "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %zu"
+                      "\r\n\r\n",
+                      json.len);
     cn_buf_add(out, json.data, json.len);
     cn_buf_close(&json);
     cn_buf_close(&text);
@@ -399,7 +424,8 @@ static void answer(sink *s, sink_conn *c)
 static int on_url(http_parser *parser, const char *data, size_t len)
 {
     sink_conn *c = parser->data;
-    for (size_t i = 0; i < len && c->path_len < sizeof c->path; i++) c->path[c->path_len++] = data[i];
+    for (size_t i = 0; i < len && c->path_len < sizeof c->path; i++)
+        c->path[c->path_len++] = data[i];
     return 0;
 }
 
@@ -422,8 +448,10 @@ static int on_complete(http_parser *parser)
     return 0;
 }
 
-static const http_parser_settings settings = {.on_message_begin = on_begin, .on_url = on_url,
-                                              .on_body = on_body, .on_message_complete = on_complete};
+static const http_parser_settings settings = {.on_message_begin = on_begin,
+                                              .on_url = on_url,
+                                              .on_body = on_body,
+                                              .on_message_complete = on_complete};
 
 // The list of models and new conversations: what a generator asks before it begins.
 static bool answer_small(sink *s, sink_conn *c)
@@ -431,12 +459,17 @@ static bool answer_small(sink *s, sink_conn *c)
     const bool models = c->parser.method == HTTP_GET;
     if (!models && !memmem(c->path, c->path_len, "/conversations", 14)) return false;
     char json[128];
-    const int len = models ? snprintf(json, sizeof json, "{\"object\":\"list\",\"data\":[{\"id\":\"sink\","
+    const int len = models ? snprintf(json, sizeof json,
+                                      "{\"object\":\"list\",\"data\":[{\"id\":\"sink\","
                                       "\"object\":\"model\"}]}")
-                           : snprintf(json, sizeof json, "{\"id\":\"conv_%llu\",\"object\":"
-                                      "\"conversation\"}", (unsigned long long)++s->answer_count);
-    cn_buf_add_format(&c->out, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d"
-                      "\r\n\r\n%s", len, json);
+                           : snprintf(json, sizeof json,
+                                      "{\"id\":\"conv_%llu\",\"object\":"
+                                      "\"conversation\"}",
+                                      (unsigned long long)++s->answer_count);
+    cn_buf_add_format(&c->out,
+                      "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d"
+                      "\r\n\r\n%s",
+                      len, json);
     c->whole_request = false;
     cn_buf_close(&c->in);
     flush(s, c);
@@ -541,7 +574,8 @@ static void loop(sink *s, const volatile sig_atomic_t *stop)
             sink_conn *c = events[i].data.ptr;
             if (!c) accept_all(s);
             else if (c->fd >= 0 && events[i].events & EPOLLOUT) flush(s, c);
-            if (c && c->fd >= 0 && events[i].events & (EPOLLIN | EPOLLERR | EPOLLHUP)) receive(s, c);
+            if (c && c->fd >= 0 && events[i].events & (EPOLLIN | EPOLLERR | EPOLLHUP))
+                receive(s, c);
         }
         play_due(s);
         begin_waiting(s);
@@ -557,7 +591,8 @@ static cn_code open_listener(sink *s, const char *listen_on, cn_err *err)
     const int one = 1;
     if (sscanf(listen_on, "%63[0-9.]:%u", host, &port) != 2 || port > 65535 ||
         inet_pton(AF_INET, host, &address.sin_addr) != 1) {
-        return cn_err_set(err, CN_E_INVALID, "--listen: %.60s; must look like 127.0.0.1:8001", listen_on);
+        return cn_err_set(err, CN_E_INVALID, "--listen: %.60s; must look like 127.0.0.1:8001",
+                          listen_on);
     }
     address.sin_port = htons((uint16_t)port);
     s->listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -585,9 +620,12 @@ static cn_code read_fault(const char *text, sink *s, cn_err *err)
         if (strcmp(text, names[i]) == 0) return CN_OK;
     }
     s->fault = STATUS;
-    if (sscanf(text, "status:%u", &s->status) == 1 && s->status >= 201 && s->status <= 599) return CN_OK;
-    return cn_err_set(err, CN_E_INVALID, "--fault: %.40s; must be close, cut, garbage, badjson, error, "
-                      "empty, silent or status:NNN (201 to 599)", text);
+    if (sscanf(text, "status:%u", &s->status) == 1 && s->status >= 201 && s->status <= 599)
+        return CN_OK;
+    return cn_err_set(err, CN_E_INVALID,
+                      "--fault: %.40s; must be close, cut, garbage, badjson, error, "
+                      "empty, silent or status:NNN (201 to 599)",
+                      text);
 }
 
 cn_code cn_sink_serve(const cn_settings *given, const volatile sig_atomic_t *stop, cn_err *err)

@@ -1,5 +1,5 @@
-/* bench/sink.h: a server without a model that plays tokens at a given pace, or wrongly on purpose: it
- * shows what the generator itself can do, and what it makes of a server that stalls or breaks.
+/* bench/sink.h: a server without a model that plays tokens at a given pace, or wrongly on purpose:
+ * it shows what the generator itself can do, and what it makes of a server that stalls or breaks.
  * What it says is a function of the request's bytes, so equal requests have equal digests.
  *
  * Threads: one.

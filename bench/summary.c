@@ -33,8 +33,8 @@ cn_code cn_summary_find_slo(const char *name, cn_summary_slo *out, cn_err *err)
         const size_t at = strlen(names);
         snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "", presets[i].name);
     }
-    return cn_err_set(err, CN_E_INVALID, "--slo: %.40s; must be ttft:MS tpot:MS e2el:MS, or one of %s",
-                      name, names);
+    return cn_err_set(err, CN_E_INVALID,
+                      "--slo: %.40s; must be ttft:MS tpot:MS e2el:MS, or one of %s", name, names);
 }
 
 cn_code cn_summary_parse_slo(const char *text, cn_summary_slo *out, cn_err *err)
@@ -159,7 +159,8 @@ static void sum_clock(builder *b, bool from_due, cn_summary_clock *out)
             b->values[i] = ms_between(from, metric == 0 ? t->first_ns : t->end_ns);
         }
         *(metric == 0 ? &out->ttft_ms : &out->e2el_ms) = cn_figures_of(b->values, b->order_count);
-        draw_curve(b->values, b->order_count, metric == 0 ? out->ttft_curve_ms : out->e2el_curve_ms);
+        draw_curve(b->values, b->order_count,
+                   metric == 0 ? out->ttft_curve_ms : out->e2el_curve_ms);
     }
     for (uint32_t i = 0; i < b->order_count; i++) {
         const cn_tally_turn *t = &b->tally->turns[b->order[i]];
@@ -320,12 +321,14 @@ static cn_code find_concurrent_max(builder *b, cn_err *err)
     return CN_OK;
 }
 
-/* Means of batches in the order of due times. Single requests of one run depend on each other, since
- * they wait in one queue; means of long stretches hardly do, so tests may treat them as samples. */
+/* Means of batches in the order of due times. Single requests of one run depend on each other,
+ * since they wait in one queue; means of long stretches hardly do, so tests may treat them as
+ * samples. */
 static void make_batches(builder *b)
 {
     cn_summary *s = b->out;
-    s->batch_count = b->order_count / 2 < CN_SUMMARY_BATCHES ? b->order_count / 2 : CN_SUMMARY_BATCHES;
+    s->batch_count =
+        b->order_count / 2 < CN_SUMMARY_BATCHES ? b->order_count / 2 : CN_SUMMARY_BATCHES;
     for (uint32_t k = 0; k < s->batch_count; k++) {
         const uint32_t from = (uint32_t)((uint64_t)b->order_count * k / s->batch_count);
         const uint32_t to = (uint32_t)((uint64_t)b->order_count * (k + 1) / s->batch_count);
@@ -364,13 +367,17 @@ static void judge(cn_summary *s)
     size_t at = 0;
     const size_t size = sizeof s->invalid_why;
     if (s->lateness_ms.p999 > CN_SUMMARY_LATENESS_MS_MAX)
-        at += (size_t)snprintf(s->invalid_why, size, "sending was %.3f ms late at p99.9 (at most %g). ",
+        at += (size_t)snprintf(s->invalid_why, size,
+                               "sending was %.3f ms late at p99.9 (at most %g). ",
                                s->lateness_ms.p999, CN_SUMMARY_LATENESS_MS_MAX);
     if (s->cpu_share > CN_SUMMARY_CPU_MAX)
-        at += (size_t)snprintf(s->invalid_why + at, size - at, "the generator used %.0f %% of a core "
-                               "(at most %.0f). ", s->cpu_share * 100, CN_SUMMARY_CPU_MAX * 100);
+        at += (size_t)snprintf(s->invalid_why + at, size - at,
+                               "the generator used %.0f %% of a core "
+                               "(at most %.0f). ",
+                               s->cpu_share * 100, CN_SUMMARY_CPU_MAX * 100);
     if (s->outcomes[CN_OUTCOME_DESCRIPTOR] > 0)
-        at += (size_t)snprintf(s->invalid_why + at, size - at, "%llu requests found no descriptor or "
+        at += (size_t)snprintf(s->invalid_why + at, size - at,
+                               "%llu requests found no descriptor or "
                                "memory in the generator. ",
                                (unsigned long long)s->outcomes[CN_OUTCOME_DESCRIPTOR]);
     s->valid = at == 0;

@@ -1,5 +1,5 @@
-/* bench/summary.h: what a run is summed up to: counts, percentiles from both clocks, lateness, series
- * over time, and whether the run may be believed.
+/* bench/summary.h: what a run is summed up to: counts, percentiles from both clocks, lateness,
+ * series over time, and whether the run may be believed.
  *
  * Threads: one.
  * Memory:  series on the heap until close. */
@@ -71,7 +71,8 @@ typedef struct cn_summary {
 /* Reads "ttft:500 tpot:30 e2el:2000", in milliseconds, separated by spaces or commas. Errors:
  * CN_E_INVALID. */
 cn_code cn_summary_parse_slo(const char *text, cn_summary_slo *out, cn_err *err);
-/* A service level by its name, as "llama3.1-8b-interactive". Errors: CN_E_INVALID, which lists all. */
+/* A service level by its name, as "llama3.1-8b-interactive". Errors: CN_E_INVALID, which
+ * lists all. */
 cn_code cn_summary_find_slo(const char *name, cn_summary_slo *out, cn_err *err);
 
 /* Errors: CN_E_MEMORY. Close it in any case. */

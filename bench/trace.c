@@ -50,7 +50,8 @@ static void move_times(const cn_trace_options *o, cn_plan *plan)
 static void drop_late(const cn_trace_options *o, cn_plan *plan)
 {
     uint32_t keep = 0;
-    while (keep < plan->session_count && (!o->keeps_times || plan->sessions[keep].due_ns < o->duration_ns))
+    while (keep < plan->session_count &&
+           (!o->keeps_times || plan->sessions[keep].due_ns < o->duration_ns))
         keep++;
     if (o->count_max > 0 && keep > o->count_max) keep = o->count_max;
     plan->session_count = keep;
@@ -75,23 +76,27 @@ static cn_code pack_turns(const cn_trace_options *o, cn_plan *plan, cn_err *err)
     return CN_OK;
 }
 
-cn_code cn_trace_read(const cn_trace_options *o, const char *text, size_t len, cn_plan *plan, cn_err *err)
+cn_code cn_trace_read(const cn_trace_options *o, const char *text, size_t len, cn_plan *plan,
+                      cn_err *err)
 {
     for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++) {
         if (strcmp(o->format, formats[i].name) != 0) continue;
         if (o->keeps_times && !formats[i].has_times) {
-            return cn_err_set(err, CN_E_INVALID, "--format: %s; has no times to replay; use `cairn bench "
-                              "run --dataset` with a --rate", o->format);
+            return cn_err_set(err, CN_E_INVALID,
+                              "--format: %s; has no times to replay; use `cairn bench "
+                              "run --dataset` with a --rate",
+                              o->format);
         }
         const cn_code code = formats[i].read(o, text, len, plan, err);
         if (code != CN_OK) return code;
         if (plan->session_count == 0)
-            return cn_err_set(err, CN_E_FORMAT, "%s: has no requests in the format %s", o->name, o->format);
+            return cn_err_set(err, CN_E_FORMAT, "%s: has no requests in the format %s", o->name,
+                              o->format);
         qsort(plan->sessions, plan->session_count, sizeof *plan->sessions, compare_due);
         move_times(o, plan);
         drop_late(o, plan);
         return pack_turns(o, plan, err);
     }
-    return cn_err_set(err, CN_E_INVALID, "--format: %.40s; must be sharegpt, mooncake, azure or burstgpt",
-                      o->format);
+    return cn_err_set(err, CN_E_INVALID,
+                      "--format: %.40s; must be sharegpt, mooncake, azure or burstgpt", o->format);
 }

@@ -1,6 +1,6 @@
 /* bench/trace.h: recorded traffic as a plan.
- *   sharegpt   JSON or JSON lines: `conversations` of {from, value} or `messages` of {role, content};
- *              real texts; recorded answers go into the history; no times
+ *   sharegpt   JSON or JSON lines: `conversations` of {from, value} or `messages` of {role,
+ *              content}; real texts; recorded answers go into the history; no times
  *   mooncake   JSON lines: timestamp in milliseconds, input_length, output_length, hash_ids of
  *              512-token blocks; equal ids become equal text
  *   azure      CSV: TIMESTAMP, ContextTokens, GeneratedTokens
@@ -28,7 +28,7 @@ typedef struct cn_trace_options {
     uint32_t count_max;          // sessions; 0: all
 } cn_trace_options;
 
-/* Reads the text of a file into an empty plan. Errors: CN_E_INVALID (format, or a format without times
- * where times are needed), CN_E_FORMAT with the line or record at fault, CN_E_MEMORY. */
+/* Reads the text of a file into an empty plan. Errors: CN_E_INVALID (format, or a format without
+ * times where times are needed), CN_E_FORMAT with the line or record at fault, CN_E_MEMORY. */
 cn_code cn_trace_read(const cn_trace_options *options, const char *text, size_t len, cn_plan *plan,
                       cn_err *err);

@@ -76,7 +76,8 @@ static cn_code read_header(csv *c, field line, cn_err *err)
             }
         }
         if (k <= OUTPUT && c->at[k] < 0) {
-            return cn_err_set(err, CN_E_FORMAT, "%s line 1: has no column %s", c->o->name, c->names[k]);
+            return cn_err_set(err, CN_E_FORMAT, "%s line 1: has no column %s", c->o->name,
+                              c->names[k]);
         }
     }
     return CN_OK;
@@ -98,13 +99,14 @@ static bool parse_seconds(const char *text, uint64_t *ns)
     return end != text && *end == '\0' && value >= 0 && value < 1e9;
 }
 
-/* "2023-11-16 18:15:46.6805900": nanoseconds since 1970 (days from the civil calendar, after Hinnant:
- * the year begins in March, so that the leap day is its last). */
+/* "2023-11-16 18:15:46.6805900": nanoseconds since 1970 (days from the civil calendar, after
+ * Hinnant: the year begins in March, so that the leap day is its last). */
 static bool parse_date(const char *text, uint64_t *ns)
 {
     int year, month, day, hour, minute, used = 0;
     double second;
-    if (sscanf(text, "%d-%d-%d%*[ T]%d:%d:%lf%n", &year, &month, &day, &hour, &minute, &second, &used) != 6)
+    if (sscanf(text, "%d-%d-%d%*[ T]%d:%d:%lf%n", &year, &month, &day, &hour, &minute, &second,
+               &used) != 6)
         return false;
     if (year < 1970 || year > 2400 || month < 1 || month > 12 || day < 1 || day > 31 || hour < 0 ||
         hour > 23 || minute < 0 || minute > 59 || !(second >= 0 && second < 61)) {
@@ -117,7 +119,8 @@ static bool parse_date(const char *text, uint64_t *ns)
 }
 
 // One value as text; false if the line does not have so many columns, or it is too long.
-static bool copy_field(const csv *c, column k, const field *columns, uint32_t count, char out[KEY_BYTES])
+static bool copy_field(const csv *c, column k, const field *columns, uint32_t count,
+                       char out[KEY_BYTES])
 {
     out[0] = '\0';
     if (c->at[k] < 0) return true;
@@ -143,8 +146,9 @@ static cn_code read_row(const csv *c, field line, row *out, cn_err *err)
     snprintf(out->session, sizeof out->session, "%s", text[SESSION]);
     for (int k = 0; k < COLUMN_COUNT; k++) {
         if (sound[k]) continue;
-        return cn_err_set(err, CN_E_FORMAT, "%s line %u: %s is \"%.40s\"; must be %s", c->o->name, c->line,
-                          c->names[k], text[k], k == AT ? "a time" : "a number that is not negative");
+        return cn_err_set(err, CN_E_FORMAT, "%s line %u: %s is \"%.40s\"; must be %s", c->o->name,
+                          c->line, c->names[k], text[k],
+                          k == AT ? "a time" : "a number that is not negative");
     }
     return CN_OK;
 }
@@ -180,7 +184,8 @@ static bool add_rows(const row *rows, uint32_t count, cn_plan *plan)
     return true;
 }
 
-static cn_code read_rows(csv *c, const char *text, size_t len, row **rows, uint32_t *count, cn_err *err)
+static cn_code read_rows(csv *c, const char *text, size_t len, row **rows, uint32_t *count,
+                         cn_err *err)
 {
     const char *at = text, *end = text + len;
     uint32_t capacity = 0;
@@ -190,7 +195,8 @@ static cn_code read_rows(csv *c, const char *text, size_t len, row **rows, uint3
         if (line.len == 0) continue;
         if (*count == capacity) {
             capacity = capacity ? capacity * 2 : 1024;
-            row *grown = capacity <= CN_PLAN_COUNT_MAX ? realloc(*rows, capacity * sizeof *grown) : NULL;
+            row *grown =
+                capacity <= CN_PLAN_COUNT_MAX ? realloc(*rows, capacity * sizeof *grown) : NULL;
             if (!grown) return cn_trace_refuse(c->o, err);
             *rows = grown;
         }
@@ -223,11 +229,12 @@ cn_code cn_trace_read_azure(const cn_trace_options *o, const char *text, size_t 
     return read_csv(&c, text, len, plan, err);
 }
 
-cn_code cn_trace_read_burstgpt(const cn_trace_options *o, const char *text, size_t len, cn_plan *plan,
-                               cn_err *err)
+cn_code cn_trace_read_burstgpt(const cn_trace_options *o, const char *text, size_t len,
+                               cn_plan *plan, cn_err *err)
 {
-    csv c = {.o = o,
-             .names = {"Timestamp", "Request tokens", "Response tokens", "Session ID", "Elapsed time"},
-             .parse_time = parse_seconds};
+    csv c = {
+        .o = o,
+        .names = {"Timestamp", "Request tokens", "Response tokens", "Session ID", "Elapsed time"},
+        .parse_time = parse_seconds};
     return read_csv(&c, text, len, plan, err);
 }

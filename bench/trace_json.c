@@ -13,12 +13,13 @@ typedef cn_code (*take_record)(const cn_trace_options *o, const json_t *record, 
 
 static cn_code refuse(const cn_trace_options *o, uint64_t number, const char *what, cn_err *err)
 {
-    return cn_err_set(err, CN_E_FORMAT, "%s record %llu: %s", o->name, (unsigned long long)number, what);
+    return cn_err_set(err, CN_E_FORMAT, "%s record %llu: %s", o->name, (unsigned long long)number,
+                      what);
 }
 
 // Objects one after another, on lines or not, or in one array.
-static cn_code each_record(const cn_trace_options *o, const char *text, size_t len, take_record take,
-                           cn_plan *plan, cn_err *err)
+static cn_code each_record(const cn_trace_options *o, const char *text, size_t len,
+                           take_record take, cn_plan *plan, cn_err *err)
 {
     uint64_t number = 0;
     cn_code code = CN_OK;
@@ -58,8 +59,10 @@ static cn_code take_mooncake(const cn_trace_options *o, const json_t *record, ui
     if (!get_count(record, "timestamp", (uint64_t)1e12, &at_ms) ||
         !get_count(record, "input_length", CN_PLAN_TOKENS_MAX, &input) ||
         !get_count(record, "output_length", CN_PLAN_TOKENS_MAX, &output) || !json_is_array(ids)) {
-        return refuse(o, number, "must have the numbers timestamp, input_length and output_length, and "
-                      "the array hash_ids", err);
+        return refuse(o, number,
+                      "must have the numbers timestamp, input_length and output_length, and "
+                      "the array hash_ids",
+                      err);
     }
     const size_t count = json_array_size(ids);
     uint64_t *blocks = cn_arena_take_array(&plan->arena, count + 1, sizeof *blocks);
@@ -81,8 +84,8 @@ static cn_code take_mooncake(const cn_trace_options *o, const json_t *record, ui
     return CN_OK;
 }
 
-cn_code cn_trace_read_mooncake(const cn_trace_options *o, const char *text, size_t len, cn_plan *plan,
-                               cn_err *err)
+cn_code cn_trace_read_mooncake(const cn_trace_options *o, const char *text, size_t len,
+                               cn_plan *plan, cn_err *err)
 {
     return each_record(o, text, len, take_mooncake, plan, err);
 }
@@ -161,8 +164,8 @@ static cn_code take_sharegpt(const cn_trace_options *o, const json_t *record, ui
     return CN_OK;
 }
 
-cn_code cn_trace_read_sharegpt(const cn_trace_options *o, const char *text, size_t len, cn_plan *plan,
-                               cn_err *err)
+cn_code cn_trace_read_sharegpt(const cn_trace_options *o, const char *text, size_t len,
+                               cn_plan *plan, cn_err *err)
 {
     return each_record(o, text, len, take_sharegpt, plan, err);
 }

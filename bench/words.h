@@ -13,7 +13,8 @@
 /* `count` words, a space before each. Needs no escape in JSON. */
 void cn_words_write(uint64_t seed, uint32_t count, cn_buf *out);
 
-/* `count` token ids below `vocab`, a comma before each; none is below 16, where control tokens are. */
+/* `count` token ids below `vocab`, a comma before each; none is below 16, where control tokens
+ * are. */
 void cn_words_write_ids(uint64_t seed, uint32_t count, uint32_t vocab, cn_buf *out);
 
 /* One seed from two numbers, so that neither can be read off the result. */
