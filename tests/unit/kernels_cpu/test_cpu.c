@@ -18,7 +18,7 @@
  * Each test runs with F32 pages and with BF16 pages. A wait that never ends is ended by the alarm.
  */
 
-enum { SLOTS = 4, PAGES = 40, CONTEXT = 256, PROMPT = 37, ALARM_S = 240 };
+enum { SLOTS = 4, PAGES = 40, CONTEXT = 256, PROMPT = 37, ALARM_S = 600 };
 
 typedef struct fixture {
     cn_backend *backend;

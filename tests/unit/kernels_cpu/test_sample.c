@@ -28,7 +28,7 @@ enum {
     SLOTS = 64,
     CONTEXT = 512,
     PAGES_PER_SLOT = CONTEXT / CN_PAGE_TOKENS,
-    ALARM_S = 240
+    ALARM_S = 600
 };
 
 typedef struct world {
