@@ -70,9 +70,9 @@ def test_what_is_mistyped_is_told(arguments: list[str], says: str) -> None:
 
 
 def test_an_address_that_is_none_is_bad_usage() -> None:
-    assert '"8000" has no port' in refuses("serve", "--model", DEMO, "--listen", "8000")
+    assert '"8000" has no port' in refuses("serve", "--model", DEMO, "--listen", "8000", "--log.level", "warn")
 
 
 def test_pages_for_nothing_are_refused() -> None:
     assert "kv.bytes: room for 0 pages" in refuses("serve", "--model", DEMO, "--listen", "127.0.0.1:0",
-                                                   "--kv.bytes", "1")
+                                                   "--log.level", "warn", "--kv.bytes", "1")
