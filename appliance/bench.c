@@ -108,7 +108,10 @@ static int run_load(const cn_settings *settings, unsigned command)
     cn_buf_init(&dataset, CN_BENCH_FILE_BYTES_MAX);
     cn_code code =
         settings->dataset[0] ? cn_bench_read_file(settings->dataset, &dataset, &err) : CN_OK;
-    if (code != CN_OK) return cn_bench_fail(&err, CN_EXIT_FAILED);
+    if (code != CN_OK) {
+        cn_buf_close(&dataset);
+        return cn_bench_fail(&err, CN_EXIT_FAILED);
+    }
     spec.dataset = dataset.data;
     spec.dataset_len = dataset.len;
     code = cn_attempt_plan(&spec, &attempt, &err);

@@ -296,6 +296,11 @@ def test_files_that_cannot_be_written_or_read(tmp_path: Path) -> None:
         result = bench("run", "--url", url, "--rate", 500, "--sessions", 2, "--out", tmp_path / "no" / "x.json")
     assert result.returncode == 1 and "x.json: No such file or directory" in result.stderr
     assert bench("report", tmp_path / "absent.json").returncode == 1
+    lost = bench("run", "--dataset", tmp_path / "absent.csv", "--format", "azure")
+    assert lost.returncode == 1 and "absent.csv: No such file or directory" in lost.stderr
+    (tmp_path / "bad.csv").write_text("a,b\n")
+    bad = bench("run", "--dataset", tmp_path / "bad.csv", "--format", "azure")
+    assert bad.returncode == 1 and "bad.csv line 1: has no column TIMESTAMP" in bad.stderr
     other = tmp_path / "other.json"
     other.write_text('{"date": "20261124-000000"}')
     result = bench("report", other)
