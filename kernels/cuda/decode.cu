@@ -4,7 +4,7 @@
  *   floor   the K and V of every context once: 64 sequences of 4096 tokens, Llama-8B: 1.07 GB per layer,
  *           250 us at 4.3 TB/s
  *   launch  x: items (row, split of 256), which blocks take in turn; y: KV head. 4 warps, 512 * D bytes of
- *           shared memory; two blocks of D = 128 are on an SM (172 registers), 128 KB of K and V with them,
+ *           shared memory; two blocks of D = 128 are on an SM (by registers), 128 KB of K and V with them,
  *           of which some 30 KB must be on their way to keep the memory busy
  *   Each warp has a unit of 64 tokens, two steps of 32, and its own buffers, one for K and one for V: while
  *   it works on the scores, V arrives; while it weighs V, the next K does:

@@ -21,7 +21,7 @@
  *
  * Sanitizers must know about the stacks. ThreadSanitizer sees one thread per CUDA thread, ordered only by
  * what orders them on a GPU (barriers, __syncwarp, begin and end of a grid): it finds the races of the
- * kernel. For that this file is compiled without it, and every block has shared memory at a new
+ * kernel. For that, this file is compiled without it, and every block has shared memory at a new
  * address, lest the reuse look like a race. */
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -38,6 +38,10 @@
 
 #if defined(CN_FIBER_TSAN)       // given by CMake: this file itself is not instrumented
 #include <sanitizer/tsan_interface.h>
+void AnnotateIgnoreReadsBegin(const char *file, int line);
+void AnnotateIgnoreReadsEnd(const char *file, int line);
+void AnnotateIgnoreWritesBegin(const char *file, int line);
+void AnnotateIgnoreWritesEnd(const char *file, int line);
 #endif
 
 enum {
@@ -291,6 +295,21 @@ static meeting *meeting_of(uint32_t mask, const char *op)
     return unused;
 }
 
+// The last lane works on the operands of all, as the hardware would: no thread of the kernel does that.
+static void run_join(const meeting *m)
+{
+    if (!m->join) return;
+#if defined(CN_FIBER_TSAN)
+    AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
+    AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+#endif
+    m->join(m->lanes, m->mask);
+#if defined(CN_FIBER_TSAN)
+    AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+    AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
+#endif
+}
+
 void cn_fiber_meet(uint32_t mask, const char *op, void (*join)(void *const *lanes, uint32_t mask),
                    void *mine, bool orders)
 {
@@ -308,7 +327,8 @@ void cn_fiber_meet(uint32_t mask, const char *op, void (*join)(void *const *lane
     m->arrived |= bit;
     if (orders) release(m);
     if (m->arrived == mask) {
-        if (join) join(m->lanes, mask);
+        m->join = join;
+        run_join(m);
         m->op = NULL;
         for (uint32_t i = 0; i < CN_FIBER_LANES; i++) {
             if ((mask & ~bit) >> i & 1) make_ready(first + i);
