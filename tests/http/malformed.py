@@ -20,7 +20,7 @@ import socket
 import sys
 import time
 
-TIMEOUT_MS = 1500                # far above what a client needs to send a case, on a busy machine too
+TIMEOUT_MS = 2000                # far above what a client needs to send a case, on a busy machine too
 REFUSALS = {400, 405, 413, 414, 417, 431, 501, 505}
 HEADER_BYTES, URI_BYTES, HEADER_COUNT, BODY_BYTES = 16384, 4096, 64, 8388608     # base/limits.h
 
