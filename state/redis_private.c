@@ -347,9 +347,12 @@ static void tend(cn_redis_private *p, server *s)
     if (s->pid > 0 || now < s->again_ns) return;
     cn_err err = {0};
     const int signal_number = s->pause_ns < PAUSE_MAX_NS ? SIGTERM : SIGKILL;
+    const bool again = s->started_ns != 0;
     if (start(p, s, signal_number, 0, &err) == CN_OK) {
-        cn_log_event(p->options.logger, CN_LOG_INFO, "redis_started", cn_log_text("role", s->name),
-                     cn_log_number("pid", s->pid));
+        if (again) {
+            cn_log_event(p->options.logger, CN_LOG_INFO, "redis_started",
+                         cn_log_text("role", s->name), cn_log_number("pid", s->pid));
+        }
         return;
     }
     s->pause_ns = s->pause_ns ? s->pause_ns * 2 : PAUSE_MIN_NS;
