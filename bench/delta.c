@@ -94,8 +94,8 @@ static place find_place(place in, const cn_delta_slice *key)
 {
     if (in == NOWHERE) return NOWHERE;
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        if (table[i].in == in && strncmp(table[i].key, key->at, key->len) == 0 &&
-            table[i].key[key->len] == '\0') {
+        if (table[i].in == in && strlen(table[i].key) == key->len &&
+            memcmp(table[i].key, key->at, key->len) == 0) {
             return table[i].means;
         }
     }

@@ -85,6 +85,16 @@ static void beginnings_are_no_json(void **state)
     }
 }
 
+// A key that goes on behind a 0 is none that is known.
+static void a_key_ends_where_it_ends(void **state)
+{
+    (void)state;
+    static const char json[] = "{\"type\0 and more than any key of the table has\":\"x\"}";
+    cn_delta d;
+    assert_true(cn_delta_parse(json, sizeof json - 1, &d));
+    assert_int_equal(d.type.len, 0);
+}
+
 static void damage_is_survived(void **state)
 {
     (void)state;
@@ -148,6 +158,7 @@ int main(void)
         cmocka_unit_test(answers_are_read),
         cmocka_unit_test(token_ids_and_id_are_found),
         cmocka_unit_test(beginnings_are_no_json),
+        cmocka_unit_test(a_key_ends_where_it_ends),
         cmocka_unit_test(damage_is_survived),
         cmocka_unit_test(what_is_not_json_is_refused),
         cmocka_unit_test(broken_escapes_become_replacement_characters),
