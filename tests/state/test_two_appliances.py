@@ -220,7 +220,7 @@ def test_killed_appliances_double_nothing(pair: tuple[Server, Server]) -> None:
     rng, client = random.Random(seed), Client(pair[0])
     mortals = [Mortal(pair[0].flags) for _ in range(2)]
     conversations = [client.post("/v1/conversations", {})["id"] for _ in range(max(6, TURNS // 333))]
-    texts = [f"text {n}" for n in range(40)]
+    texts = [f"text {n}" for n in range(120)]
     threads = [threading.Thread(target=insist, args=(mortals, conversations[i::6], texts, seed + i))
                for i in range(6)]
     for thread in threads:
