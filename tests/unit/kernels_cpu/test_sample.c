@@ -440,8 +440,9 @@ static void random_settings_agree_with_sorting_model(void **state)
             h.tokens[h.count++] = out.token;
         }
     }
-    // Borders are met by equal logits and a few thousandths of the gaps; far from every tenth draw.
-    assert_in_range(unsure, 0, ROUNDS * ANSWER / 10);
+    // Borders are met by equal logits and a few thousandths of the gaps; far from every tenth draw. They
+    // come a round at a time, so few rounds may have more of them.
+    assert_in_range(unsure, 0, ROUNDS * ANSWER / (SLOW ? 3 : 10));
     world_free(w);
 }
 
