@@ -120,7 +120,19 @@ static bool emit_int(cn_run *run, const spec *s, int64_t value)
 static size_t write_general(double real, int64_t precision, char *out, size_t room)
 {
     if (precision < 0) return cn_template_text_float(real, out);
-    size_t len = (size_t)snprintf(out, room, "%.*g", (int)(precision ? precision : 1), real);
+    const size_t digits = precision > 0 ? (size_t)precision : 1;
+    size_t len = (size_t)snprintf(out, room, "%.*g", (int)digits, real);
+    // Python wants a digit behind the point; where the precision leaves none, it writes an exponent.
+    if (isfinite(real) && !strpbrk(out, ".e") && strspn(out + (*out == '-'), "0123456789") >= digits) {
+        snprintf(out, room, "%.*e", (int)digits - 1, real);
+        char *exponent = strchr(out, 'e'), *end = exponent;
+        if (digits > 1) {                // there is a point, and zeros before the exponent go
+            while (end[-1] == '0') end--;
+            if (end[-1] == '.') end--;
+        }
+        memmove(end, exponent, strlen(exponent) + 1);
+        return strlen(out);
+    }
     if (isfinite(real) && !strpbrk(out, ".e")) len += (size_t)snprintf(out + len, room - len, ".0");
     return len;
 }
