@@ -298,10 +298,7 @@ int cn_bench_run(int argc, char **argv)
     }
     const bool help = strcmp(name, "--help") == 0 || strcmp(name, "help") == 0;
     if (name[0] && !help) {
-        const char *near = cn_nearest_find(name, names, COMMAND_COUNT);
-        fprintf(stderr, "cairn: unknown command bench %.40s; %s%s\n", name,
-                near ? "is this meant: cairn bench " : "",
-                near ? near : "`cairn bench --help` lists them");
+        cn_nearest_refuse("unknown command bench ", "cairn bench", name, names, COMMAND_COUNT);
         return CN_EXIT_USAGE;
     }
     print_help(help ? stdout : stderr);

@@ -133,10 +133,7 @@ static int refuse_command(const char *name)
 {
     const char *names[COMMAND_COUNT];
     for (int i = 0; i < COMMAND_COUNT; i++) names[i] = commands[i].name;
-    const char *nearest = cn_nearest_find(name, names, COMMAND_COUNT);
-    fprintf(stderr, "cairn: unknown command %.40s; %s%s\n", name,
-            nearest ? "is this meant: cairn " : "",
-            nearest ? nearest : "`cairn --help` lists them");
+    cn_nearest_refuse("unknown command ", "cairn", name, names, COMMAND_COUNT);
     return CN_EXIT_USAGE;
 }
 

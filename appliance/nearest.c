@@ -1,6 +1,7 @@
 #include "appliance/nearest.h"
 
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { NAME_BYTES_MAX = 63 };
@@ -36,4 +37,13 @@ const char *cn_nearest_find(const char *word, const char *const *names, uint32_t
         nearest = names[i];
     }
     return nearest && least <= strlen(nearest) / 2 ? nearest : NULL;
+}
+
+void cn_nearest_refuse(const char *what, const char *program, const char *word,
+                       const char *const *names, uint32_t count)
+{
+    const char *nearest = cn_nearest_find(word, names, count);
+    fprintf(stderr, "cairn: %s%.40s; ", what, word);
+    if (nearest) fprintf(stderr, "is this meant: %s %s\n", program, nearest);
+    else fprintf(stderr, "`%s --help` lists them\n", program);
 }

@@ -458,10 +458,7 @@ static int refuse_job(const char *name)
 {
     const char *names[JOB_COUNT];
     for (int i = 0; i < JOB_COUNT; i++) names[i] = jobs[i].name;
-    const char *nearest = cn_nearest_find(name, names, JOB_COUNT);
-    fprintf(stderr, "cairn: session: unknown job %.40s; %s%s\n", name,
-            nearest ? "is this meant: cairn session " : "",
-            nearest ? nearest : "`cairn session --help` lists them");
+    cn_nearest_refuse("session: unknown job ", "cairn session", name, names, JOB_COUNT);
     return CN_EXIT_USAGE;
 }
 
