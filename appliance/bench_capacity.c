@@ -162,11 +162,11 @@ static cn_code find_knee(hunt *h, uint32_t repeat, double start, cn_capacity *se
 /* What ran out, as far as the counters of the server tell; only Cairn's names are known. */
 static void name_resource(const hunt *h, cn_buf *out)
 {
-    static const char busy[] = "cairn_device_busy_nanoseconds_total",
+    static const char busy[] = "cairn_device_busy_seconds_total",
                       gave_way[] = "cairn_preemptions_total",
                       refused[] = "cairn_sequences_refused_total";
     const double device = cn_bench_metric(&h->after, busy) - cn_bench_metric(&h->before, busy);
-    const double share = device / 1e9 / fmax(1e-9, h->before_s);
+    const double share = device / fmax(1e-9, h->before_s);
     if (!h->after.len || cn_bench_metric(&h->after, busy) < 0) {
         cn_buf_add_text(out, "not known: the server's /metrics does not tell");
     } else if (cn_bench_metric(&h->after, gave_way) > cn_bench_metric(&h->before, gave_way)) {

@@ -17,6 +17,7 @@
 
 #include "appliance/backends.h"
 #include "appliance/cli.h"
+#include "appliance/metrics_text.h"
 #include "appliance/network.h"
 #include "appliance/state.h"
 #include "base/log.h"
@@ -277,6 +278,13 @@ static cn_code open_network(serve *s, cn_err *err)
     return cn_network_open(&options, &s->network, err);
 }
 
+static const char *write_metrics(void *self, const cn_http_request *request, cn_buf *out)
+{
+    (void)request;
+    cn_metrics_text_write(((const serve *)self)->metrics, out);
+    return "text/plain; version=0.0.4; charset=utf-8";
+}
+
 static cn_code open_front(serve *s, cn_err *err)
 {
     const cn_config_settings *c = s->settings;
@@ -300,6 +308,7 @@ static cn_code open_front(serve *s, cn_err *err)
         .api_key_count = c->api_key_count, .limits = &c->limits, .clock = s->clock,
         .random = s->random, .log = &s->log, .metrics = s->metrics, .wake = &s->front.wake,
         .session = s->session, .store = cn_state_store(s->state),
+        .metrics_page = {write_metrics, s},
     };
     return cn_api_open(&api, &s->api, err);
 }

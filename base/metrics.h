@@ -1,101 +1,23 @@
-/* base/metrics.h: what Cairn counts, in one table, and how it is written for Prometheus.
- * Names pass `promtool check metrics`; the set of series is fixed, whatever clients send.
+/* base/metrics.h: what Cairn counts: a field for every line of base/metrics_table.h.
+ * How they are shown is appliance/metrics_text.h.
  *
  * Threads: counters and gauges from any thread; each histogram has the one writer that its line
- *          names; write from any thread.
+ *          names; read from any thread.
  * Memory:  one cn_metrics, about 100 KiB, allocated by the appliance. */
 #pragma once
 
 #include <stdatomic.h>
 #include <stdint.h>
 
-#include "base/buf.h"
 #include "base/histogram.h"
-
-/*  id                    kind     name                                    labels             help */
-#define CN_METRICS(X)                                                                              \
-    X(http_2xx,             counter, "cairn_http_requests_total",          "code=\"2xx\"",    "Requests answered, by class of status.") \
-    X(http_4xx,             counter, "cairn_http_requests_total",          "code=\"4xx\"",    "Requests answered, by class of status.") \
-    X(http_5xx,             counter, "cairn_http_requests_total",          "code=\"5xx\"",    "Requests answered, by class of status.") \
-    X(connections,          gauge,   "cairn_connections",                  "",                "Open client connections.") \
-    X(connections_total,    counter, "cairn_connections_opened_total",     "",                "Connections accepted.") \
-    X(slow_readers,         counter, "cairn_connections_dropped_total",    "reason=\"slow_reader\"", "Connections that Cairn ended.") \
-    X(timeouts,             counter, "cairn_connections_dropped_total",    "reason=\"timeout\"", "Connections that Cairn ended.") \
-    X(malformed,            counter, "cairn_connections_dropped_total",    "reason=\"malformed\"", "Connections that Cairn ended.") \
-    X(port_rx_frames,       counter, "cairn_port_frames_total",            "direction=\"received\"", "Frames of the DPDK port.") \
-    X(port_tx_frames,       counter, "cairn_port_frames_total",            "direction=\"sent\"", "Frames of the DPDK port.") \
-    X(port_rx_bytes,        counter, "cairn_port_bytes_total",             "direction=\"received\"", "Bytes of those frames.") \
-    X(port_tx_bytes,        counter, "cairn_port_bytes_total",             "direction=\"sent\"", "Bytes of those frames.") \
-    X(port_rx_missed,       counter, "cairn_port_dropped_frames_total",    "reason=\"no_descriptor\"", "Frames that the port lost.") \
-    X(port_rx_no_frame,     counter, "cairn_port_dropped_frames_total",    "reason=\"no_buffer\"", "Frames that the port lost.") \
-    X(port_tx_full,         counter, "cairn_port_dropped_frames_total",    "reason=\"send_full\"", "Frames that the port lost.") \
-    X(port_link_up,         gauge,   "cairn_port_link_up",                 "",                "1 while the DPDK port has a link.") \
-    X(port_gone,            gauge,   "cairn_port_gone",                    "",                "1 once the device of the DPDK port has disappeared.") \
-    X(capture_dropped,      counter, "cairn_capture_dropped_frames_total", "",                "Frames that a slow `cairn capture` missed.") \
-    X(received_bytes,       counter, "cairn_received_bytes_total",         "",                "Bytes read from clients.") \
-    X(sent_bytes,           counter, "cairn_sent_bytes_total",             "",                "Bytes written to clients.") \
-    X(sequences_running,    gauge,   "cairn_sequences_running",            "",                "Sequences in the batch.") \
-    X(sequences_waiting,    gauge,   "cairn_sequences_waiting",            "",                "Sequences that wait for a place in the batch.") \
-    X(sequences_finished,   counter, "cairn_sequences_finished_total",     "reason=\"stop\"",   "Sequences that ended, by reason.") \
-    X(sequences_length,     counter, "cairn_sequences_finished_total",     "reason=\"length\"", "Sequences that ended, by reason.") \
-    X(sequences_cancelled,  counter, "cairn_sequences_finished_total",     "reason=\"cancelled\"", "Sequences that ended, by reason.") \
-    X(sequences_failed,     counter, "cairn_sequences_finished_total",     "reason=\"error\"",  "Sequences that ended, by reason.") \
-    X(sequences_refused,    counter, "cairn_sequences_refused_total",      "",                "Sequences refused because the queue was full.") \
-    X(preemptions,          counter, "cairn_preemptions_total",            "",                "Times a running sequence gave its pages to another.") \
-    X(prompt_tokens,        counter, "cairn_prompt_tokens_total",          "",                "Prompt tokens of started sequences.") \
-    X(cached_tokens,        counter, "cairn_cached_tokens_total",          "tier=\"device\"", "Prompt tokens that were not computed because their pages were there.") \
-    X(cached_host_tokens,   counter, "cairn_cached_tokens_total",          "tier=\"host\"",   "Prompt tokens that were not computed because their pages were there.") \
-    X(cached_store_tokens,  counter, "cairn_cached_tokens_total",          "tier=\"redis\"",  "Prompt tokens that were not computed because their pages were there.") \
-    X(generated_tokens,     counter, "cairn_generated_tokens_total",       "",                "Tokens sampled and delivered.") \
-    X(steps,                counter, "cairn_steps_total",                  "",                "Steps that the device has done.") \
-    X(step_tokens,          counter, "cairn_step_tokens_total",            "",                "Tokens computed in steps, prompts and answers.") \
-    X(device_busy_ns,       counter, "cairn_device_busy_nanoseconds_total", "",               "Time that the device spent in steps.") \
-    X(pages,                gauge,   "cairn_pages",                        "state=\"all\"",   "KV pages of the device, by state.") \
-    X(pages_held,           gauge,   "cairn_pages",                        "state=\"held\"",  "KV pages of the device, by state.") \
-    X(pages_idle,           gauge,   "cairn_pages",                        "state=\"idle\"",  "KV pages of the device, by state.") \
-    X(page_evictions,       counter, "cairn_page_evictions_total",         "",                "Idle pages that lost their content.") \
-    X(host_pages,           gauge,   "cairn_host_pages",                   "state=\"all\"",   "Room for KV pages in host memory, and what is used of it.") \
-    X(host_pages_used,      gauge,   "cairn_host_pages",                   "state=\"used\"",  "Room for KV pages in host memory, and what is used of it.") \
-    X(host_read_bytes,      counter, "cairn_page_bytes_total",             "tier=\"host\",direction=\"restored\"", "Bytes of KV pages restored towards the device, and written behind.") \
-    X(host_written_bytes,   counter, "cairn_page_bytes_total",             "tier=\"host\",direction=\"written\"", "Bytes of KV pages restored towards the device, and written behind.") \
-    X(store_read_bytes,     counter, "cairn_page_bytes_total",             "tier=\"redis\",direction=\"restored\"", "Bytes of KV pages restored towards the device, and written behind.") \
-    X(store_written_bytes,  counter, "cairn_page_bytes_total",             "tier=\"redis\",direction=\"written\"", "Bytes of KV pages restored towards the device, and written behind.") \
-    X(write_behind_pages,   gauge,   "cairn_write_behind_pages",           "",                "Sealed pages that wait to be written behind.") \
-    X(write_behind_lost,    counter, "cairn_write_behind_lost_total",      "",                "Sealed pages that were not written behind, for want of time, room or a store.") \
-    X(restores_whole,       counter, "cairn_restores_total",               "end=\"whole\"",   "Sequences whose missing pages were looked for, by how it ended.") \
-    X(restores_short,       counter, "cairn_restores_total",               "end=\"short\"",   "Sequences whose missing pages were looked for, by how it ended.") \
-    X(restores_late,        counter, "cairn_restores_total",               "end=\"late\"",    "Sequences whose missing pages were looked for, by how it ended.") \
-    X(restores_computed,    counter, "cairn_restores_total",               "end=\"computing_is_faster\"", "Sequences whose missing pages were looked for, by how it ended.") \
-    X(host_rate,            gauge,   "cairn_restore_bytes_per_second",     "tier=\"host\"",   "Measured speed of a tier.") \
-    X(store_rate,           gauge,   "cairn_restore_bytes_per_second",     "tier=\"redis\"",  "Measured speed of a tier.") \
-    X(compute_rate,         gauge,   "cairn_prefill_tokens_per_second",    "",                "Measured speed of computing prompts.") \
-    X(store_log_up,         gauge,   "cairn_store_up",                     "role=\"log\"",    "Whether the servers of this role answer.") \
-    X(store_pages_up,       gauge,   "cairn_store_up",                     "role=\"pages\"",  "Whether the servers of this role answer.") \
-    X(store_reconnects,     counter, "cairn_store_reconnects_total",       "",                "Connections to Redis that broke.") \
-    X(store_failed,         counter, "cairn_store_failed_total",           "",                "Operations on the log that were not done in time.") \
-    X(store_full,           counter, "cairn_store_full_total",             "",                "Writes that the log refused because it is full.") \
-    X(store_pages_written,  counter, "cairn_store_pages_total",            "result=\"written\"", "KV pages sent to Redis or asked of it.") \
-    X(store_pages_read,     counter, "cairn_store_pages_total",            "result=\"read\"", "KV pages sent to Redis or asked of it.") \
-    X(store_pages_absent,   counter, "cairn_store_pages_total",            "result=\"absent\"", "KV pages sent to Redis or asked of it.") \
-    X(store_pages_corrupt,  counter, "cairn_store_pages_total",            "result=\"corrupt\"", "KV pages sent to Redis or asked of it.") \
-    X(store_pages_failed,   counter, "cairn_store_pages_total",            "result=\"failed\"", "KV pages sent to Redis or asked of it.")
-
-/*  id              name                                   writer    help (values are nanoseconds) */
-#define CN_HISTOGRAMS(X)                                                                           \
-    X(first_token_ns,   "cairn_time_to_first_token_seconds",    "engine", "From submission to the first token.") \
-    X(inter_token_ns,   "cairn_inter_token_seconds",            "engine", "Between two tokens of a sequence.") \
-    X(queue_ns,         "cairn_queue_seconds",                  "engine", "From submission to the first place in the batch.") \
-    X(step_ns,          "cairn_step_seconds",                   "engine", "Device time of one step.") \
-    X(restore_ns,       "cairn_restore_seconds",                "engine", "From looking for a sequence's pages to the last one that came.") \
-    X(request_ns,       "cairn_request_seconds",                "api",    "From the whole request to its last byte.") \
-    X(store_write_ns,   "cairn_store_write_seconds",            "state",  "From submission of a write to its durable acknowledgement.")
+#include "base/metrics_table.h"
 
 typedef struct cn_metrics {
     // Relaxed: each is a figure of its own and orders nothing.
 #define X(id, kind, name, labels, help) _Atomic uint64_t id;
     CN_METRICS(X)
 #undef X
-#define X(id, name, writer, help) cn_histogram id;
+#define X(id, edges, name, labels, writer, help) cn_histogram id;
     CN_HISTOGRAMS(X)
 #undef X
 } cn_metrics;
@@ -114,6 +36,3 @@ static inline uint64_t cn_metrics_get(const _Atomic uint64_t *metric)
 }
 
 void cn_metrics_init(cn_metrics *metrics);
-
-/* Appends everything in the Prometheus text format, version 0.0.4. */
-void cn_metrics_write(const cn_metrics *metrics, cn_buf *out);

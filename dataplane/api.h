@@ -26,6 +26,12 @@
 
 typedef struct cn_api cn_api;
 
+/* A page that the appliance writes: appends the answer and returns its content type. */
+typedef struct cn_api_page {
+    const char *(*write)(void *self, const cn_http_request *request, cn_buf *out);
+    void *self;
+} cn_api_page;
+
 typedef struct cn_api_options {
     cn_http *http;
     cn_engine *engine;                   // for its info
@@ -43,6 +49,7 @@ typedef struct cn_api_options {
     cn_random random;
     const cn_log *log;
     cn_metrics *metrics;
+    cn_api_page metrics_page;            // GET /metrics
     cn_wake *wake;                       // the api thread's
 } cn_api_options;                        // all borrowed until close
 

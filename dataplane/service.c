@@ -220,8 +220,9 @@ static cn_code answer_ready(cn_answer *answer)
 
 static cn_code answer_metrics(cn_answer *answer)
 {
-    cn_metrics_write(answer->api->options.metrics, &answer->reply.out);
-    cn_reply_whole(&answer->reply, 200, "text/plain; version=0.0.4; charset=utf-8");
+    const cn_api_page *page = &answer->api->options.metrics_page;
+    const char *type = page->write(page->self, answer->request, &answer->reply.out);
+    cn_reply_whole(&answer->reply, 200, type);
     return CN_OK;
 }
 

@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 
+#include "appliance/metrics_text.h"
 #include "base/buf.h"
 #include "dataplane/http.h"
 #include "dataplane/nic_dpdk.h"
@@ -169,7 +170,7 @@ static void take(cn_http_message *m)
     } else if (strcmp(path, "/metrics") == 0) {
         count_port();
         cn_buf_clear(&the.text);
-        cn_metrics_write(&the.metrics, &the.text);
+        cn_metrics_text_write(&the.metrics, &the.text);
         answer(m->exchange, "text/plain; version=0.0.4", the.text.data, the.text.len);
     } else if (strcmp(path, "/hang") != 0) {
         echo(m->request);

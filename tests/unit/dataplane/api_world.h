@@ -246,6 +246,14 @@ static void world_open_store(void)
     assert_int_equal(cn_store_sim_open(&store, &world.store, NULL), CN_OK);
 }
 
+static const char *world_metrics(void *self, const cn_http_request *request, cn_buf *out)
+{
+    (void)self;
+    (void)request;
+    cn_buf_add_text(out, "a metric");
+    return "text/plain";
+}
+
 // An api of an appliance that has just started; the store is what it was.
 static void world_open_api(const char *const *keys, uint32_t key_count)
 {
@@ -265,6 +273,7 @@ static void world_open_api(const char *const *keys, uint32_t key_count)
         .clock = cn_clock_simulated(&world.now_ns),
         .random = cn_random_seeded(&world.seed),
         .metrics = &world.metrics,
+        .metrics_page = {world_metrics, NULL},
         .wake = &world.wake,
     };
     assert_int_equal(cn_api_open(&options, &world.api, NULL), CN_OK);
