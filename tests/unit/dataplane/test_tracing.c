@@ -1,6 +1,6 @@
 /* Catches: a trace id that a client could forge into a header or a log, phases that do not add up to the
  * whole, and lines that no OTLP reader takes. */
-#include "dataplane/trace.h"
+#include "dataplane/tracing.h"
 
 #include <string.h>
 
@@ -21,17 +21,17 @@ static void a_valid_parent_is_joined(void **state)
 {
     (void)state;
     const cn_random random = seeded();
-    cn_trace trace;
-    char out[CN_TRACE_PARENT_BYTES];
-    cn_trace_open(&trace, valid, &random);
+    cn_tracing trace;
+    char out[CN_TRACING_PARENT_BYTES];
+    cn_tracing_open(&trace, valid, &random);
     assert_string_equal(trace.id, "4bf92f3577b34da6a3ce929d0e0e4736");
     assert_string_equal(trace.parent, "00f067aa0ba902b7");
     assert_true(trace.sampled);
     assert_string_not_equal(trace.span, trace.parent);
-    cn_trace_write(&trace, out);
+    cn_tracing_write(&trace, out);
     assert_int_equal(strlen(out), 55);
-    cn_trace next;
-    cn_trace_open(&next, out, &random);
+    cn_tracing next;
+    cn_tracing_open(&next, out, &random);
     assert_string_equal(next.id, trace.id);
     assert_string_equal(next.parent, trace.span);
 }
@@ -60,8 +60,8 @@ static void what_parents_are_taken(void **state)
     };
     const cn_random random = seeded();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        cn_trace trace;
-        cn_trace_open(&trace, cases[i].text, &random);
+        cn_tracing trace;
+        cn_tracing_open(&trace, cases[i].text, &random);
         assert_int_equal(trace.parent[0] != '\0', cases[i].taken);
         assert_int_equal(trace.sampled, cases[i].sampled);
         assert_int_equal(strspn(trace.id, "0123456789abcdef"), 32);
@@ -73,19 +73,19 @@ static void what_parents_are_taken(void **state)
 static void phases_add_up(void **state)
 {
     (void)state;
-    const cn_trace_marks whole = {100, 110, 150, 400, 60, 900, 2000, 2010, 2310};
+    const cn_tracing_marks whole = {100, 110, 150, 400, 60, 900, 2000, 2010, 2310};
     static const uint64_t want[] = {40, 190, 60, 500, 1100, 300, 10 + 10 + 90};
-    uint64_t got[CN_TRACE_PHASE_COUNT];
-    cn_trace_phases(&whole, 2400, got);
-    for (int i = 0; i < CN_TRACE_PHASE_COUNT; i++) assert_int_equal(got[i], want[i]);
+    uint64_t got[CN_TRACING_PHASE_COUNT];
+    cn_tracing_phases(&whole, 2400, got);
+    for (int i = 0; i < CN_TRACING_PHASE_COUNT; i++) assert_int_equal(got[i], want[i]);
     // Cut after each mark in turn: a request may end anywhere.
     for (size_t known = 2; known <= 9; known++) {
-        cn_trace_marks cut = {0};
+        cn_tracing_marks cut = {0};
         memcpy(&cut, &whole, known * sizeof(uint64_t));
         if (!cut.started_ns) cut.restore_ns = 0;
         uint64_t sum = 0;
-        cn_trace_phases(&cut, 2400, got);
-        for (int i = 0; i < CN_TRACE_PHASE_COUNT; i++) sum += got[i];
+        cn_tracing_phases(&cut, 2400, got);
+        for (int i = 0; i < CN_TRACING_PHASE_COUNT; i++) sum += got[i];
         assert_int_equal(sum, 2300);
     }
 }
@@ -94,23 +94,23 @@ static void phases_add_up(void **state)
 static void an_end_without_a_token_is_prefill(void **state)
 {
     (void)state;
-    const cn_trace_marks marks = {.first_byte_ns = 1, .received_ns = 1, .submitted_ns = 1,
+    const cn_tracing_marks marks = {.first_byte_ns = 1, .received_ns = 1, .submitted_ns = 1,
                                   .started_ns = 11, .last_token_ns = 21};
-    uint64_t got[CN_TRACE_PHASE_COUNT];
-    cn_trace_phases(&marks, 31, got);
-    assert_int_equal(got[CN_TRACE_QUEUE], 10);
-    assert_int_equal(got[CN_TRACE_PREFILL], 10);
-    assert_int_equal(got[CN_TRACE_DECODE], 0);
-    assert_int_equal(got[CN_TRACE_NETWORK], 10);
+    uint64_t got[CN_TRACING_PHASE_COUNT];
+    cn_tracing_phases(&marks, 31, got);
+    assert_int_equal(got[CN_TRACING_QUEUE], 10);
+    assert_int_equal(got[CN_TRACING_PREFILL], 10);
+    assert_int_equal(got[CN_TRACING_DECODE], 0);
+    assert_int_equal(got[CN_TRACING_NETWORK], 10);
 }
 
 static void phases_are_json(void **state)
 {
     (void)state;
-    const uint64_t ns[CN_TRACE_PHASE_COUNT] = {412345, 0, 1000000};
+    const uint64_t ns[CN_TRACING_PHASE_COUNT] = {412345, 0, 1000000};
     cn_buf out;
     cn_buf_init(&out, 4096);
-    cn_trace_phases_write(ns, &out);
+    cn_tracing_phases_write(ns, &out);
     cn_buf_add_char(&out, '\0');
     assert_string_equal(out.data, "{\"prepare\":0.412,\"queue\":0.000,\"restore\":1.000,"
                                   "\"prefill\":0.000,\"decode\":0.000,\"write\":0.000,"
@@ -127,14 +127,14 @@ static void a_line_is_otlp(void **state)
 {
     (void)state;
     const cn_random random = seeded();
-    cn_trace_record record = {
+    cn_tracing_record record = {
         .request_id = "a\"b\n", .route = "/v1/responses", .method = "POST", .status = 503,
         .end_wall_ns = 1000000000000, .phase_ns = {10, 0, 20, 30, 0, 0, 40},
         .prompt_tokens = 5, .completion_tokens = 7};
-    cn_trace_open(&record.trace, valid, &random);
+    cn_tracing_open(&record.trace, valid, &random);
     cn_buf out;
     cn_buf_init(&out, 65536);
-    cn_trace_otlp_write(&record, &out);
+    cn_tracing_otlp_write(&record, &out);
     assert_ptr_equal(memchr(out.data, '\n', out.len), out.data + out.len - 1);
     json_t *root = json_loadb(out.data, out.len, 0, NULL);
     assert_non_null(root);

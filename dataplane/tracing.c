@@ -1,21 +1,21 @@
-#include "dataplane/trace.h"
+#include "dataplane/tracing.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { TRACE_DIGITS = CN_TRACE_ID_BYTES - 1, SPAN_DIGITS = CN_TRACE_SPAN_BYTES - 1,
-       PARENT_LEN = CN_TRACE_PARENT_BYTES - 1 };
+enum { TRACE_DIGITS = CN_TRACING_ID_BYTES - 1, SPAN_DIGITS = CN_TRACING_SPAN_BYTES - 1,
+       PARENT_LEN = CN_TRACING_PARENT_BYTES - 1 };
 
 static const struct {
     const char *name, *what;
 } phases[] = {
 #define X(id, name, what) {name, what},
-    CN_TRACE_PHASES(X)
+    CN_TRACING_PHASES(X)
 #undef X
 };
 
-const char *cn_trace_phase_name(cn_trace_phase phase) { return phases[phase].name; }
+const char *cn_tracing_phase_name(cn_tracing_phase phase) { return phases[phase].name; }
 
 // ---- traceparent
 
@@ -41,7 +41,7 @@ static bool is_id(const char *text, size_t len)
 
 /* 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01: version, trace, span, flags. A later version
  * may have more behind another '-'. */
-static bool parse(const char *text, cn_trace *out)
+static bool parse(const char *text, cn_tracing *out)
 {
     const size_t len = strlen(text);
     if (len < PARENT_LEN || text[2] != '-' || text[35] != '-' || text[52] != '-') return false;
@@ -64,16 +64,16 @@ static void write_id(const cn_random *random, char *out, size_t digits)
     }
 }
 
-void cn_trace_open(cn_trace *trace, const char *traceparent, const cn_random *random)
+void cn_tracing_open(cn_tracing *trace, const char *traceparent, const cn_random *random)
 {
-    *trace = (cn_trace){.sampled = true};
+    *trace = (cn_tracing){.sampled = true};
     if (!traceparent || !parse(traceparent, trace)) write_id(random, trace->id, TRACE_DIGITS);
     write_id(random, trace->span, SPAN_DIGITS);
 }
 
-void cn_trace_write(const cn_trace *trace, char out[CN_TRACE_PARENT_BYTES])
+void cn_tracing_write(const cn_tracing *trace, char out[CN_TRACING_PARENT_BYTES])
 {
-    snprintf(out, CN_TRACE_PARENT_BYTES, "00-%s-%s-%02x", trace->id, trace->span, trace->sampled);
+    snprintf(out, CN_TRACING_PARENT_BYTES, "00-%s-%s-%02x", trace->id, trace->span, trace->sampled);
 }
 
 // ---- phases
@@ -86,25 +86,25 @@ static uint64_t between(uint64_t from_ns, uint64_t to_ns, uint64_t now_ns)
     return to_ns > from_ns ? to_ns - from_ns : 0;
 }
 
-void cn_trace_phases(const cn_trace_marks *m, uint64_t now_ns, uint64_t out[CN_TRACE_PHASE_COUNT])
+void cn_tracing_phases(const cn_tracing_marks *m, uint64_t now_ns, uint64_t out[CN_TRACING_PHASE_COUNT])
 {
     const uint64_t wait_ns = between(m->submitted_ns, m->started_ns, now_ns);
     const uint64_t decode_end_ns = m->last_token_ns ? m->last_token_ns : now_ns;
     uint64_t told_ns = 0;
-    out[CN_TRACE_PREPARE] = between(m->received_ns, m->submitted_ns, now_ns);
-    out[CN_TRACE_RESTORE] = m->restore_ns < wait_ns ? m->restore_ns : wait_ns;
-    out[CN_TRACE_QUEUE] = wait_ns - out[CN_TRACE_RESTORE];
-    out[CN_TRACE_PREFILL] = between(m->started_ns, m->first_token_ns, decode_end_ns);
-    out[CN_TRACE_DECODE] = between(m->first_token_ns, decode_end_ns, now_ns);
-    out[CN_TRACE_WRITE] = between(m->write_ns, m->written_ns, now_ns);
-    for (int i = 0; i < CN_TRACE_NETWORK; i++) told_ns += out[i];
+    out[CN_TRACING_PREPARE] = between(m->received_ns, m->submitted_ns, now_ns);
+    out[CN_TRACING_RESTORE] = m->restore_ns < wait_ns ? m->restore_ns : wait_ns;
+    out[CN_TRACING_QUEUE] = wait_ns - out[CN_TRACING_RESTORE];
+    out[CN_TRACING_PREFILL] = between(m->started_ns, m->first_token_ns, decode_end_ns);
+    out[CN_TRACING_DECODE] = between(m->first_token_ns, decode_end_ns, now_ns);
+    out[CN_TRACING_WRITE] = between(m->write_ns, m->written_ns, now_ns);
+    for (int i = 0; i < CN_TRACING_NETWORK; i++) told_ns += out[i];
     const uint64_t whole_ns = between(m->first_byte_ns, now_ns, now_ns);
-    out[CN_TRACE_NETWORK] = whole_ns > told_ns ? whole_ns - told_ns : 0;
+    out[CN_TRACING_NETWORK] = whole_ns > told_ns ? whole_ns - told_ns : 0;
 }
 
-void cn_trace_phases_write(const uint64_t phase_ns[CN_TRACE_PHASE_COUNT], cn_buf *out)
+void cn_tracing_phases_write(const uint64_t phase_ns[CN_TRACING_PHASE_COUNT], cn_buf *out)
 {
-    for (int i = 0; i < CN_TRACE_PHASE_COUNT; i++) {
+    for (int i = 0; i < CN_TRACING_PHASE_COUNT; i++) {
         cn_buf_add_format(out, "%c\"%s\":%.3f", i ? ',' : '{', phases[i].name,
                           (double)phase_ns[i] / 1e6);
     }
@@ -126,7 +126,7 @@ static void add_number(cn_buf *out, const char *key, uint64_t value)
     cn_buf_add_format(out, "{\"key\":\"%s\",\"value\":{\"intValue\":\"%" PRIu64 "\"}},", key, value);
 }
 
-static void open_span(const cn_trace_record *r, const char *span, const char *parent,
+static void open_span(const cn_tracing_record *r, const char *span, const char *parent,
                       const char *name, int kind, uint64_t start_ns, uint64_t end_ns, cn_buf *out)
 {
     cn_buf_add_format(out, "{\"traceId\":\"%s\",\"spanId\":\"%s\",\"parentSpanId\":\"%s\",\"kind\":%d"
@@ -145,17 +145,17 @@ static void close_span(cn_buf *out, const char *rest)
 }
 
 // Its number follows from ours, so that a line can be written again and be the same.
-static void phase_span(const cn_trace *trace, unsigned phase, char out[CN_TRACE_SPAN_BYTES])
+static void phase_span(const cn_tracing *trace, unsigned phase, char out[CN_TRACING_SPAN_BYTES])
 {
     uint64_t id = 0;
     sscanf(trace->span, "%" SCNx64, &id);
     id ^= phase + 1;
-    snprintf(out, CN_TRACE_SPAN_BYTES, "%016" PRIx64, id ? id : UINT64_MAX);
+    snprintf(out, CN_TRACING_SPAN_BYTES, "%016" PRIx64, id ? id : UINT64_MAX);
 }
 
-static void add_request_span(const cn_trace_record *r, uint64_t start_ns, cn_buf *out)
+static void add_request_span(const cn_tracing_record *r, uint64_t start_ns, cn_buf *out)
 {
-    char name[CN_TRACE_METHOD_BYTES + CN_TRACE_ROUTE_BYTES + 1];
+    char name[CN_TRACING_METHOD_BYTES + CN_TRACING_ROUTE_BYTES + 1];
     snprintf(name, sizeof name, "%s %s", r->method, r->route);
     open_span(r, r->trace.span, r->trace.parent, name, 2, start_ns, r->end_wall_ns, out);
     add_text(out, "http.request.method", r->method);
@@ -170,10 +170,10 @@ static void add_request_span(const cn_trace_record *r, uint64_t start_ns, cn_buf
 
 /* What came in on the network stands before the phases and what went out behind them; only their sum is
  * known, so the network has the end. */
-void cn_trace_otlp_write(const cn_trace_record *r, cn_buf *out)
+void cn_tracing_otlp_write(const cn_tracing_record *r, cn_buf *out)
 {
     uint64_t whole_ns = 0;
-    for (int i = 0; i < CN_TRACE_PHASE_COUNT; i++) whole_ns += r->phase_ns[i];
+    for (int i = 0; i < CN_TRACING_PHASE_COUNT; i++) whole_ns += r->phase_ns[i];
     const uint64_t start_ns = r->end_wall_ns - whole_ns;
     cn_buf_add_text(out, "{\"resourceSpans\":[{\"resource\":{\"attributes\":[{\"key\":\"service.name\","
                          "\"value\":{\"stringValue\":\"cairn\"}},{\"key\":\"service.version\",\"value\":"
@@ -181,8 +181,8 @@ void cn_trace_otlp_write(const cn_trace_record *r, cn_buf *out)
                          "\"cairn\"},\"spans\":[");
     add_request_span(r, start_ns, out);
     uint64_t at_ns = start_ns;
-    for (unsigned i = 0; i < CN_TRACE_PHASE_COUNT; i++) {
-        char span[CN_TRACE_SPAN_BYTES];
+    for (unsigned i = 0; i < CN_TRACING_PHASE_COUNT; i++) {
+        char span[CN_TRACING_SPAN_BYTES];
         if (r->phase_ns[i] == 0) continue;
         phase_span(&r->trace, i, span);
         cn_buf_add_char(out, ',');
