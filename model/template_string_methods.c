@@ -101,15 +101,26 @@ static cn_value swapcase(cn_run *run, const cn_value *a, const cn_args *args)
 
 // Searching
 
-// The part of a[0] that optional start and end arguments leave; *from is its first code point.
+// Where a start or end argument points to in a text of `length` code points; a start may lie beyond.
+static int64_t place_of(cn_value index, int64_t length, int64_t if_none)
+{
+    if (!is_whole(index)) return if_none;
+    const int64_t at = whole_of(index);
+    return at >= 0 ? at : at < -length ? 0 : at + length;
+}
+
+// The part of a[0] that optional start and end arguments leave; *from is its first code point, or
+// -1 where the start lies beyond the end: as in Python, not even the empty text is found there.
 static bool part_of(cn_run *run, const cn_value *a, cn_value start, cn_value end, cn_text *part,
                     int64_t *from)
 {
     const cn_value slice = cn_template_ops_slice(run, a[0], start, end, make_missing());
     if (is_bad(slice)) return false;
     *part = text_of(slice);
-    *from = (int64_t)cn_template_value_points(
-        (cn_text){a[0].as.text, (size_t)(part->at - a[0].as.text)});
+    const int64_t length = cn_template_value_length(a[0]);
+    const int64_t to = place_of(end, length, length);
+    *from = place_of(start, length, 0);
+    if (*from > (to < length ? to : length)) *from = -1;
     return true;
 }
 
@@ -139,7 +150,7 @@ static bool search(cn_run *run, const cn_value *a, bool from_end, int64_t *index
     }
     const char *found = from_end ? last_of(part, wanted) : first_of(part, wanted);
     *index = -1;
-    if (found) {
+    if (found && from >= 0) {
         *index =
             from + (int64_t)cn_template_value_points((cn_text){part.at, (size_t)(found - part.at)});
     }
@@ -189,6 +200,7 @@ static cn_value count(cn_run *run, const cn_value *a, const cn_args *args)
         !cn_template_run_charge_bytes(run, part.len)) {
         return make_bad();
     }
+    if (from < 0) return make_int(0);
     if (!wanted.len) return make_int((int64_t)cn_template_value_points(part) + 1);
     for (const char *found; part.len && (found = first_of(part, wanted)); times++) {
         part.len -= (size_t)(found - part.at) + wanted.len;
@@ -215,7 +227,7 @@ static cn_value has_any_end(cn_run *run, const cn_value *a, bool at_start)
         if (!cn_template_strings_want(run, ends.as.items[i], "a prefix or suffix", &end)) {
             return make_bad();
         }
-        if (has_end(part, end, at_start)) return make_bool(true);
+        if (from >= 0 && has_end(part, end, at_start)) return make_bool(true);
     }
     return make_bool(false);
 }

@@ -157,7 +157,7 @@ class Maker:
             lambda: f"{self.real(depth - 1)}|int",
             lambda: f"{i()}|round({self.pick('0', '-1', '2')})",
             lambda: f"({self.string(depth - 1)}).{self.pick('count', 'find', 'rfind', 'index', 'rindex')}({self.string(depth - 1)})",
-            lambda: f"({self.string(depth - 1)}).find({self.string(depth - 1)}, {self.pick('1', '-4', '0, 5')})",
+            lambda: f"({self.string(depth - 1)}).find({self.string(depth - 1)}, {self.pick('1', '-4', '0, 5', '9', '2, 1')})",
             lambda: f"({self.list(depth - 1)})[{self.pick('0', '-1', '1')}]",
             lambda: f"({i()} if {self.boolean(depth - 1)} else {i()})",
             lambda: f"{self.string(depth - 1)}[0]|int",

@@ -75,6 +75,12 @@ static void methods(void **state)
         {"{{ 'xxa'.lstrip('x') }} {{ 'axx'.rstrip('x') }} {{ '  a '.strip() }}|", "a a a|"},
         {"{{ 'a\\nb\\r\\nc'.splitlines() }} {{ 'a\\n'.splitlines(true) }}",
          "['a', 'b', 'c'] ['a\\n']"},
+        // A start beyond the end finds not even the empty text.
+        {"{{ ''.find('', 1) }} {{ 'abc'.find('', 3) }} {{ 'abc'.find('', 4) }} {{ 'abc'.rfind('', "
+         "2, 1) }} {{ 'abc'.count('', 4) }} "
+         "{{ 'abc'.count('', 3) }} {{ 'abc'.startswith('', 4) }} {{ 'abc'.endswith('', 3) }} {{ "
+         "'abc'.find('', -9) }} {{ 'äbc'.find('c', -1) }}",
+         "-1 3 -1 -1 0 1 False True 0 2"},
         {"{{ 'äbc'.find('c') }} {{ 'abcb'.rfind('b') }} {{ 'abc'.index('b') }} {{ 'aaa'.count('a') "
          "}} {{ 'ab'.count('') }}",
          "2 3 1 3 3"},
