@@ -23,8 +23,19 @@ static void close_work(cn_answer *answer)
     w->items = NULL;
 }
 
-const cn_answer_kind cn_conversations_kind = {
-    .input = "items", .fail = cn_answer_refuse, .close = close_work};
+// Whoever reads the reply may send the next request at once, and must find the lock open.
+static void unlock(cn_answer *answer)
+{
+    if (work_of(answer)) cn_live_leave(answer->api->live, &work_of(answer)->lock);
+}
+
+static void fail(cn_answer *answer, const cn_err *err)
+{
+    unlock(answer);
+    cn_answer_refuse(answer, err);
+}
+
+const cn_answer_kind cn_conversations_kind = {.input = "items", .fail = fail, .close = close_work};
 
 static cn_code no_memory(cn_err *err)
 {
@@ -99,6 +110,7 @@ void cn_conversations_write(const cn_conversation *c, cn_buf *out)
 
 cn_code cn_conversations_reply(cn_answer *answer)
 {
+    unlock(answer);
     cn_reply_whole(&answer->reply, 200, "application/json");
     return CN_OK;
 }

@@ -148,6 +148,16 @@ def test_a_busy_conversation_is_locked(client: openai.OpenAI, http: httpx.Client
         time.sleep(0.02)
 
 
+def test_a_lock_is_open_once_the_reply_is_read(http: httpx.Client) -> None:
+    """A client that waits for each answer is never told that it is in its own way."""
+    name = http.post("/v1/conversations", json={}).json()["id"]
+    for i in range(100):
+        answer = http.post(f"/v1/conversations/{name}", json={"metadata": {"round": str(i)}})
+        assert answer.status_code == 200, (i, answer.text)
+        answer = http.post(f"/v1/conversations/{name}", json={"metadata": i})
+        assert answer.status_code == 400 and answer.json()["error"]["param"] == "metadata", (i, answer.text)
+
+
 def test_one_of_many_wins(client: openai.OpenAI, base_url: str) -> None:
     c = client.conversations.create()
     codes: list[str | None] = []
