@@ -1,16 +1,14 @@
 #include "kernels/cpu/workers_int.h"
 
 #include <errno.h>
-#include <linux/futex.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "base/assert.h"
+#include "kernels/futex_int.h"
 
 /* How it works. A model is some hundred pieces of work per step, and a piece may last a microsecond. So
  * no thread waits for another to arrive: a piece is a count of chunks, whoever is there takes the
@@ -52,23 +50,6 @@ typedef struct helper_start {
     uint32_t thread;
 } helper_start;
 
-static void pause_briefly(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#endif
-}
-
-static void futex_wait(_Atomic uint32_t *word, uint32_t value)
-{
-    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
-}
-
-static void futex_wake(_Atomic uint32_t *word, int count)
-{
-    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
-}
-
 // Takes chunks of the current piece until none is left.
 static void work(cn_workers *w, uint32_t thread)
 {
@@ -90,7 +71,7 @@ static void wait_for_piece(cn_workers *w, uint32_t seen)
 {
     for (int round = 0; round < SPIN_ROUNDS; round++) {
         if (atomic_load_explicit(&w->serial, memory_order_acquire) != seen) return;
-        pause_briefly();
+        futex_pause();
     }
     atomic_fetch_add(&w->sleepers, 1);
     while (atomic_load(&w->serial) == seen) futex_wait(&w->serial, seen);
@@ -165,7 +146,7 @@ static void wait_until_done(cn_workers *w, uint32_t count)
 {
     for (int round = 0; round < SPIN_ROUNDS; round++) {
         if (atomic_load_explicit(&w->done, memory_order_acquire) == count) return;
-        pause_briefly();
+        futex_pause();
     }
     atomic_store(&w->leader_asleep, 1);
     for (uint32_t done; (done = atomic_load(&w->done)) != count;) futex_wait(&w->done, done);
