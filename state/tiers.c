@@ -304,6 +304,18 @@ static bool start_puts(cn_tiers *t)
     return started;
 }
 
+/* A page that was computed while it was sent for was taken for one that the store has, and is not
+ * queued. The store has not: it is written behind now, if it still is on the device. */
+static void sent_in_vain(cn_tiers *t, cn_host_frame frame)
+{
+    cn_page_id id;
+    const cn_host_page *page = cn_host_cache_page(t->host, frame);
+    cn_host_cache_drop(t->host, frame);
+    if (!cn_page_pool_lock(t->options.pool, &page->key, &id)) return;
+    cn_page_pool_unlock(t->options.pool, id);
+    cn_tiers_sealed(t, page);
+}
+
 static void got(cn_tiers *t, cn_tiers_transfer *transfer)
 {
     const cn_code code = transfer->op.code;
@@ -316,7 +328,7 @@ static void got(cn_tiers *t, cn_tiers_transfer *transfer)
         // A store that is late is slow; one that does not have a page is not.
         if (code == CN_E_STORE) cn_tier_rate_end(&t->store_rate, 0, t->now_ns);
         else cn_tier_rate_cancel(&t->store_rate, t->now_ns);
-        cn_host_cache_drop(t->host, transfer->frame);
+        sent_in_vain(t, transfer->frame);
     }
     cn_host_cache_put(t->host, transfer->frame);
 }
@@ -355,6 +367,7 @@ static void publish(cn_tiers *t)
     cn_metrics *m = t->options.metrics;
     cn_host_counts counts;
     uint32_t lag = t->queue_count + t->unsaved_count + CN_TIERS_PUTS - t->free_put_count;
+    const uint32_t asked = CN_TIERS_GETS - t->free_get_count;    // may turn out not to be there
     for (uint32_t i = 0; i < t->move_count; i++) lag += t->moves[i].restore == NULL;
     cn_host_cache_counts(t->host, &counts);
     cn_metrics_set(&m->host_pages_used, counts.pinned + counts.idle);
@@ -362,7 +375,8 @@ static void publish(cn_tiers *t)
     cn_metrics_set(&m->host_rate, (uint64_t)cn_tier_rate_per_s(&t->host_rate));
     cn_metrics_set(&m->store_rate, (uint64_t)cn_tier_rate_per_s(&t->store_rate));
     cn_metrics_set(&m->compute_rate, (uint64_t)cn_tier_rate_per_s(&t->compute_rate));
-    atomic_store_explicit(&t->unsaved_pages, cn_tiers_store_is_up(t) ? lag : 0, memory_order_relaxed);
+    atomic_store_explicit(&t->unsaved_pages, cn_tiers_store_is_up(t) ? lag + asked : 0,
+                          memory_order_relaxed);
 }
 
 bool cn_tiers_poll(cn_tiers *t, uint64_t step_ns)

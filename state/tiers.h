@@ -62,8 +62,8 @@ void cn_tiers_prefilled(cn_tiers *tiers, uint32_t tokens, uint64_t busy_ns);
 bool cn_tiers_poll(cn_tiers *tiers, uint64_t step_ns);
 /* Time until a poll has something to do by itself; UINT64_MAX: only when a wake says so. */
 uint64_t cn_tiers_sleep_ns(const cn_tiers *tiers);
-/* Pages that are not yet where they are safe from a restart, and can get there; 0 without a store, and
- * while it does not answer. [any] */
+/* Pages that are not yet known to be where they are safe from a restart, and can get there; 0 without a
+ * store, and while it does not answer. [any] */
 uint32_t cn_tiers_unsaved(const cn_tiers *tiers);
 
 /* ---- a restore: take, add the keys, start, wait until it has ended, collect or drop -------------- */

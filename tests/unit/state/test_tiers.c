@@ -233,6 +233,28 @@ static void a_gap_ends_it(void **state)
     close_all(&f);
 }
 
+// Catches a page that is computed while it is sent for, taken for one that the store has, and then lost.
+static void what_was_sent_for_in_vain_is_written(void **state)
+{
+    (void)state;
+    static fixture f;
+    uint32_t from[CN_TIER_COUNT];
+    open_store(&f);
+    cn_store_sim_set_faults(f.store, &(cn_store_sim_faults){.delay_ns_min = 3 * MS, .delay_ns_max = 3 * MS});
+    open_tiers(&f, 0, 64);
+    cn_restore *restore = start(&f, 6);
+    assert_non_null(restore);            // nothing is there, and two pages were asked for
+    seal(&f, 0, 6);
+    round_of(&f, MS);
+    wait_for(&f, restore);
+    collect(&f, restore, from);
+    settle(&f);
+    assert_int_equal(cn_store_sim_page_count(f.store), 6);
+    assert_int_equal(cn_metrics_get(&f.metrics.write_behind_lost), 0);
+    assert_all_given_back(&f);
+    close_all(&f);
+}
+
 // Catches a sequence that waits for a store which is slower than computing.
 static void it_does_not_wait_for_ever(void **state)
 {
@@ -469,6 +491,7 @@ int main(void)
         cmocka_unit_test(pages_come_back_from_host_memory),
         cmocka_unit_test(pages_come_back_from_the_store),
         cmocka_unit_test(a_gap_ends_it),
+        cmocka_unit_test(what_was_sent_for_in_vain_is_written),
         cmocka_unit_test(it_does_not_wait_for_ever),
         cmocka_unit_test(the_faster_way_is_taken),
         cmocka_unit_test(a_store_that_is_away_is_left_alone),
