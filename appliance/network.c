@@ -18,6 +18,7 @@ struct cn_network {
     cn_nic *nic;
     char vips[VIP_TEXT_BYTES];               // dpdk.vip, cut into its addresses
     bool was_up, was_gone;
+    cn_err trouble;                          // why a device that is back cannot be used, as last logged
 };
 
 static bool is_dpdk(const cn_config_settings *s) { return strcmp(s->transport, "dpdk") == 0; }
@@ -178,7 +179,6 @@ static void count(const cn_network *n, const cn_nic_stats *stats)
     cn_metrics_set(&m->capture_dropped, capture.dropped);
     cn_metrics_set(&m->port_link_up, stats->link_up);
     cn_metrics_set(&m->port_gone, stats->gone);
-    if (stats->gone) return;                 // a device that is away may not know its past
     cn_metrics_set(&m->port_rx_frames, stats->rx_frames);
     cn_metrics_set(&m->port_tx_frames, stats->tx_frames);
     cn_metrics_set(&m->port_rx_bytes, stats->rx_bytes);
@@ -188,22 +188,39 @@ static void count(const cn_network *n, const cn_nic_stats *stats)
     cn_metrics_set(&m->port_tx_full, stats->tx_full);
 }
 
+// Takes a device that has gone into use again once it is there; says so if that cannot be done.
+static void look_for_device(cn_network *n, cn_log_field device)
+{
+    cn_err err;
+    const cn_code code = n->nic->ops->recover(n->nic, &err);
+    if (code == CN_OK) {
+        n->trouble = (cn_err){0};
+        n->was_up = true;                    // so that a link that is down is told
+        cn_log_event(n->options.log, CN_LOG_INFO, "port_back", device);
+    } else if (code != CN_E_ABSENT && code != CN_E_AGAIN && strcmp(n->trouble.text, err.text) != 0) {
+        n->trouble = err;
+        cn_log_event(n->options.log, CN_LOG_ERROR, "port_unusable", device,
+                     cn_log_text("error", err.text));
+    }
+}
+
 const char *cn_network_watch(cn_network *n)
 {
     cn_nic_stats stats;
     if (!n) return NULL;
     const cn_log_field device = cn_log_text("device", n->options.settings->dpdk_device);
+    if (n->was_gone) look_for_device(n, device);
     n->nic->ops->stats(n->nic, &stats);
     count(n, &stats);
     if (stats.gone && !n->was_gone) {
         cn_log_event(n->options.log, CN_LOG_ERROR, "port_gone", device,
-                     cn_log_text("then", "restart once it is back"));
+                     cn_log_text("then", "it is used again once it is back"));
     } else if (!stats.gone && stats.link_up != n->was_up) {
         cn_log_event(n->options.log, stats.link_up ? CN_LOG_INFO : CN_LOG_WARN,
                      stats.link_up ? "link_up" : "link_down", device);
     }
     n->was_gone = stats.gone;
     n->was_up = stats.link_up;
-    if (stats.gone) return "port: its device has disappeared; restart once it is back";
+    if (stats.gone) return "port: its device has disappeared; it is used again once it is back";
     return stats.link_up ? NULL : "port: the link is down";
 }

@@ -42,6 +42,7 @@ void cn_network_close(cn_network *network);
 /* What cn_http_open takes; accepts NULL. */
 const cn_transport_ops *cn_network_transport(const cn_network *network);
 
-/* To be called about once a second: copies statistics to the metrics and logs what has changed.
+/* To be called about once a second: copies statistics to the metrics, logs what has changed, and takes a
+ * device that had disappeared into use again once it is back.
  * Returns why the port cannot be used now, for cn_api_block; NULL if it can, or there is none. */
 const char *cn_network_watch(cn_network *network);

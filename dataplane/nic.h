@@ -3,8 +3,8 @@
  * TCP (dataplane/transport_dpdk.c), which includes nothing of DPDK. A frame is one Ethernet frame
  * without its check sequence, contiguous in memory.
  *
- * Threads: one per queue for receive, alloc, send, free and wait; open, close and stats from one
- *          thread; stats also from others [any].
+ * Threads: one per queue for receive, alloc, send, free and wait; open, close, stats and recover from
+ *          one thread, which may be another one.
  * Memory:  pools sized in open; nothing afterwards. A frame from receive or alloc belongs to the
  *          caller until it is sent or freed. */
 #pragma once
@@ -46,7 +46,7 @@ typedef struct cn_nic_stats {
     uint64_t rx_no_frame;                // the pool was empty
     uint64_t tx_full;                    // frames that the device's ring did not take, and were dropped
     bool link_up;
-    bool gone;                           // the device has disappeared
+    bool gone;                           // the device has disappeared, see recover
 } cn_nic_stats;
 
 typedef struct cn_nic cn_nic;
@@ -64,7 +64,12 @@ typedef struct cn_nic_ops {
     /* Sleeps until a frame has come, `wake` was signalled (the caller has announced sleep on it), or
      * `timeout_ns` has passed. May return early. */
     void (*wait)(cn_nic *nic, uint16_t queue, cn_wake *wake, uint64_t timeout_ns);
-    void (*stats)(const cn_nic *nic, cn_nic_stats *out);     // [any]
+    void (*stats)(const cn_nic *nic, cn_nic_stats *out);
+    /* Uses a device that had gone again, if it is back: the port keeps its address, its counters and
+     * its frames. Until then frames to send are dropped and none are received. CN_OK also if it has
+     * not gone. Errors: CN_E_ABSENT (still away), CN_E_AGAIN (a queue's thread has not noticed yet),
+     * others: it is back and cannot be used. */
+    cn_code (*recover)(cn_nic *nic, cn_err *err);
 } cn_nic_ops;
 
 /* Every implementation begins with this; open differs and is in the implementation's header. */

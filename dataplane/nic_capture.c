@@ -135,6 +135,12 @@ static void capture_stats(const cn_nic *nic, cn_nic_stats *out)
     c->below->ops->stats(c->below, out);
 }
 
+static cn_code capture_recover(cn_nic *nic, cn_err *err)
+{
+    const capture *c = (const capture *)nic;
+    return c->below->ops->recover(c->below, err);
+}
+
 // ---- the reader's side
 
 static void add(capture *c, const void *data, size_t len)
@@ -274,7 +280,7 @@ static void capture_close(cn_nic *nic)
 static const cn_nic_ops capture_ops = {
     .close = capture_close, .info = capture_info, .receive = capture_receive,
     .alloc = capture_alloc, .send = capture_send, .free = capture_free, .wait = capture_wait,
-    .stats = capture_stats,
+    .stats = capture_stats, .recover = capture_recover,
 };
 
 static cn_code open_memory(capture *c, cn_err *err)

@@ -1,19 +1,12 @@
 #include "dataplane/nic_dpdk.h"
 
-#include <errno.h>
-#include <linux/ethtool.h>
-#include <linux/if_packet.h>
-#include <linux/sockios.h>
-#include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <rte_dev.h>
@@ -27,6 +20,7 @@
 
 #include "base/assert.h"
 #include "dataplane/nic_eal_int.h"
+#include "dataplane/nic_interface_int.h"
 
 /* How it works. A frame is an mbuf: `handle` is the mbuf, `private` its private area, and nothing is
  * copied on the way in or out. Pools belong to queues, so that a queue that starves cannot starve
@@ -38,11 +32,20 @@
  * - those with receive interrupts: the interrupt of a queue hangs in an epoll set of its own;
  * - the others: naps that double from NAP_NS_MIN to NAP_NS_MAX while nothing comes.
  *
- * Link. DPDK's af_packet never notices that its interface went down or away, and blocks in send when
- * frames pile up behind a link that is down. So for these the interface is asked by ioctl: whenever
- * somebody wants statistics, on an error of the socket, and once per LINK_CHECK_FRAMES sent; while
- * the link is down nothing is given to the device. An interface that was removed and made again is
- * another one: the socket stays bound to the old. */
+ * Link. DPDK's af_packet notices nothing and blocks in send when frames pile up behind a link that is
+ * down. So for these the interface is looked at: whenever somebody wants statistics, on an error of the
+ * socket, and once per LINK_CHECK_FRAMES sent; while the link is down nothing is given to the device.
+ *
+ * A device that disappears is unplugged and, once it is back, plugged in again, by recover, which runs
+ * on another thread than the queues. Pools, threads, counters and the MAC address stay, so that TCP
+ * notices nothing but silence. The two sides meet in two flags:
+ *
+ *     gone     of the port: set by whoever notices, taken back by recover when all is well again
+ *     parked   of a queue: its thread has seen `gone` and will not touch the device before it has seen
+ *              that it is back; recover waits for this of every queue
+ *
+ * A thread that unparks writes `parked` and then reads `gone`; recover writes `gone` and then reads
+ * `parked`, all in one order (seq_cst): one of them sees the other. Neither waits. */
 
 enum {
     HEADER_BYTES = 18,                       // Ethernet and a VLAN tag
@@ -52,13 +55,15 @@ enum {
     LINK_CHECK_FRAMES = 64,
     QUEUE_MAX = 16,
     PACKET_ROOM_STEP = 2048, PACKET_FRAMES_PER_BLOCK = 16, PACKET_OVERHEAD_BYTES = 96,
+    DEVICE_BYTES = 512,
     PACKET_RING_BYTES = 16 << 20             // 8,192 frames: the answers to a step of as many streams
 };
-static const uint64_t NAP_NS_MIN = 20000, NAP_NS_MAX = 1000000;
+static const uint64_t NAP_NS_MIN = 20000, NAP_NS_MAX = 1000000, PARKED_NAP_NS = 100000000;
 
 typedef struct queue {
     struct rte_mempool *pool;
     bool has_thread;
+    _Atomic bool parked;                     // written by the queue's thread
     int socket_fd;                           // -1: the device has none
     int interrupt_fd;                        // epoll set; -1: no interrupts
     uint32_t sent_unchecked;                 // since the link was looked at
@@ -69,17 +74,19 @@ typedef struct queue {
 
 typedef struct port {
     cn_nic base;
+    char device[DEVICE_BYTES];
     uint16_t id, mtu, queue_count;
     uint32_t room_bytes;                     // for a frame in an mbuf
+    uint32_t frame_count;                    // per queue
     int32_t cpu;
-    bool plugged, started, fills_checksums;
+    bool plugged, started, was_started, fills_checksums;
     uint8_t mac[6];
     char name[RTE_DEV_NAME_MAX_LEN];
     char driver[32];
-    char interface[IFNAMSIZ];                // of the kernel, below; "" if there is none
-    unsigned interface_index;
-    int lock_fd;
-    _Atomic bool link_up, gone;              // relaxed: figures of their own
+    cn_nic_interface interface;
+    _Atomic bool link_up;                    // relaxed: a figure of its own
+    _Atomic bool gone;
+    cn_nic_stats counted, counted_before;    // at the last look; of devices that have gone
     queue queues[QUEUE_MAX];
 } port;
 
@@ -104,11 +111,11 @@ static void device_argument(const char *device, const char *key, char *out, size
 }
 
 // The device with arguments for net_af_packet that suit the MTU; those that are given win.
-static bool complete_device(const port *p, const char *device, char *out, size_t out_bytes)
+static bool complete_device(const port *p, char *out, size_t out_bytes)
 {
     char given[32];
-    size_t len = (size_t)snprintf(out, out_bytes, "%s", device);
-    if (!is_af_packet(device)) return len < out_bytes;
+    size_t len = (size_t)snprintf(out, out_bytes, "%s", p->device);
+    if (!is_af_packet(p->device)) return len < out_bytes;
     const struct { const char *key; uint32_t value; } defaults[] = {
         {"qpairs", p->queue_count},
         {"blocksz", p->room_bytes * PACKET_FRAMES_PER_BLOCK},
@@ -116,7 +123,7 @@ static bool complete_device(const port *p, const char *device, char *out, size_t
         {"framecnt", PACKET_RING_BYTES / p->room_bytes / PACKET_FRAMES_PER_BLOCK *
                          PACKET_FRAMES_PER_BLOCK}};
     for (size_t i = 0; i < sizeof defaults / sizeof *defaults && len < out_bytes; i++) {
-        device_argument(device, defaults[i].key, given, sizeof given);
+        device_argument(p->device, defaults[i].key, given, sizeof given);
         if (given[0]) continue;
         len += (size_t)snprintf(out + len, out_bytes - len, ",%s=%u", defaults[i].key,
                                 defaults[i].value);
@@ -124,58 +131,30 @@ static bool complete_device(const port *p, const char *device, char *out, size_t
     return len < out_bytes;
 }
 
-static int socket_domain(int fd)
-{
-    int domain = -1;
-    socklen_t len = sizeof domain;
-    return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 ? domain : -1;
-}
-
-static bool is_packet_socket(int fd)
-{
-    const int domain = socket_domain(fd);
-    return domain == AF_PACKET || domain == AF_XDP;
-}
-
 enum { DESCRIPTOR_LOOK_MAX = 1024 };
 
 static void find_packet_sockets(bool *is_there)
 {
-    for (int fd = 0; fd < DESCRIPTOR_LOOK_MAX; fd++) is_there[fd] = is_packet_socket(fd);
+    for (int fd = 0; fd < DESCRIPTOR_LOOK_MAX; fd++) is_there[fd] = cn_nic_interface_is_socket(fd);
 }
 
-/* Two processes on one packet interface would answer every frame twice, and the kernel lets them. A
- * name in the network namespace, which goes with the process, keeps the second one out. */
-static cn_code lock_interface(port *p, const char *device, cn_err *err)
-{
-    struct sockaddr_un name = {.sun_family = AF_UNIX};
-    if (!p->interface[0]) return CN_OK;
-    const int len = snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "cairn-nic-%s",
-                             p->interface);
-    p->lock_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    const socklen_t bytes = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len);
-    if (p->lock_fd >= 0 && bind(p->lock_fd, (struct sockaddr *)&name, bytes) == 0) return CN_OK;
-    return cn_err_set(err, CN_E_IO,
-                      errno == EADDRINUSE ? "dpdk.device: %s: another process serves on %s"
-                                          : "dpdk.device: %s: cannot lock %s",
-                      device, p->interface);
-}
-
-static cn_code plug(port *p, const char *device, cn_err *err)
+static cn_code plug(port *p, cn_err *err)
 {
     struct rte_dev_iterator iterator;
-    char full[512];
-    if (cn_nic_eal_is_pci(device) && !cn_nic_eal_has_pci())
+    char full[DEVICE_BYTES];
+    if (cn_nic_eal_is_pci(p->device) && !cn_nic_eal_has_pci())
         return cn_err_set(err, CN_E_INVALID,
-                          "dpdk.device: %s: the EAL of this process was started without PCI", device);
-    if (!complete_device(p, device, full, sizeof full))
-        return cn_err_set(err, CN_E_INVALID, "dpdk.device: longer than %zu bytes", sizeof full);
+                          "dpdk.device: %s: the EAL of this process was started without PCI",
+                          p->device);
+    if (!complete_device(p, full, sizeof full))
+        return cn_err_set(err, CN_E_INVALID, "dpdk.device: longer than %zu bytes with its defaults",
+                          sizeof full);
     cn_nic_eal_forget();
     const int rc = rte_dev_probe(full);
     if (rc != 0 && rc != -EEXIST)
         return cn_err_set(err, rc == -EPERM || rc == -EBUSY ? CN_E_IO : CN_E_INVALID,
-                          "dpdk.device: %s: %s (%s)", device, rte_strerror(-rc), cn_nic_eal_said());
-    snprintf(p->name, sizeof p->name, "%.*s", (int)strcspn(device, ","), device);
+                          "dpdk.device: %s: %s (%s)", p->device, rte_strerror(-rc), cn_nic_eal_said());
+    snprintf(p->name, sizeof p->name, "%.*s", (int)strcspn(p->device, ","), p->device);
     p->plugged = true;
     RTE_ETH_FOREACH_MATCHING_DEV(p->id, full, &iterator)
     {
@@ -183,7 +162,7 @@ static cn_code plug(port *p, const char *device, cn_err *err)
         return CN_OK;
     }
     if (rte_eth_dev_get_port_by_name(p->name, &p->id) == 0) return CN_OK;
-    return cn_err_set(err, CN_E_INVALID, "dpdk.device: %s: has no network port (%s)", device,
+    return cn_err_set(err, CN_E_INVALID, "dpdk.device: %s: has no network port (%s)", p->device,
                       cn_nic_eal_said());
 }
 
@@ -192,7 +171,7 @@ static void keep_sockets(port *p, const bool *was_there)
 {
     uint16_t found = 0;
     for (int fd = 0; fd < DESCRIPTOR_LOOK_MAX && found < p->queue_count; fd++) {
-        if (!was_there[fd] && is_packet_socket(fd)) p->queues[found++].socket_fd = fd;
+        if (!was_there[fd] && cn_nic_interface_is_socket(fd)) p->queues[found++].socket_fd = fd;
     }
 }
 
@@ -203,16 +182,15 @@ static int removed(uint16_t id, enum rte_eth_event_type type, void *argument, vo
     port *p = argument;
     (void)id, (void)result;
     if (type == RTE_ETH_EVENT_INTR_RMV)
-        atomic_store_explicit(&p->gone, true, memory_order_relaxed);
+        atomic_store(&p->gone, true);
     return 0;
 }
 
-static cn_code configure(port *p, const char *device, const struct rte_eth_dev_info *info,
-                         bool interrupts, cn_err *err)
+static cn_code configure(port *p, const struct rte_eth_dev_info *info, bool interrupts, cn_err *err)
 {
     const uint64_t wanted_tx = RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
     struct rte_eth_conf conf = {0};
-    conf.rxmode.mtu = p->interface_index ? RTE_ETHER_MTU : p->mtu;
+    conf.rxmode.mtu = p->interface.index ? RTE_ETHER_MTU : p->mtu;
     conf.rxmode.offloads = RTE_ETH_RX_OFFLOAD_CHECKSUM & info->rx_offload_capa;
     conf.txmode.offloads = wanted_tx & info->tx_offload_capa;
     conf.intr_conf.rxq = interrupts;
@@ -223,28 +201,33 @@ static cn_code configure(port *p, const char *device, const struct rte_eth_dev_i
         conf.rx_adv_conf.rss_conf.rss_hf =
             (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP) & info->flow_type_rss_offloads;
     }
-    p->fills_checksums = conf.txmode.offloads == wanted_tx;
+    const bool fills_checksums = conf.txmode.offloads == wanted_tx;
+    if (p->was_started && fills_checksums != p->fills_checksums)
+        return cn_err_set(err, CN_E_UNSUPPORTED, "dpdk.device: %s: fills in checksums otherwise than the "
+                          "one before; a restart takes it", p->device);
+    p->fills_checksums = fills_checksums;
     const int rc = rte_eth_dev_configure(p->id, p->queue_count, p->queue_count, &conf);
     if (rc == 0) return CN_OK;
-    return cn_err_set(err, CN_E_INVALID, "dpdk.device: %s: %u queues, mtu %u: %s (%s)", device,
+    return cn_err_set(err, CN_E_INVALID, "dpdk.device: %s: %u queues, mtu %u: %s (%s)", p->device,
                       p->queue_count, p->mtu, rte_strerror(-rc), cn_nic_eal_said());
 }
 
-static cn_code open_pool(port *p, uint16_t index, uint32_t frame_count, cn_err *err)
+static cn_code open_pool(port *p, uint16_t index, cn_err *err)
 {
     queue *q = &p->queues[index];
     char name[RTE_MEMPOOL_NAMESIZE];
+    if (q->pool) return CN_OK;               // of a device that has gone
     snprintf(name, sizeof name, "frames-%u-%u", p->id, index);
-    q->pool = rte_pktmbuf_pool_create(name, frame_count, POOL_CACHE, CN_NIC_PRIVATE_BYTES,
+    q->pool = rte_pktmbuf_pool_create(name, p->frame_count, POOL_CACHE, CN_NIC_PRIVATE_BYTES,
                                       (uint16_t)(RTE_PKTMBUF_HEADROOM + p->room_bytes),
                                       rte_eth_dev_socket_id(p->id));
     if (q->pool) return CN_OK;
     return cn_err_set(err, CN_E_MEMORY,
                       "dpdk.memory_mb: too little for %u frames of %u bytes per queue: %s",
-                      frame_count, p->room_bytes, rte_strerror(rte_errno));
+                      p->frame_count, p->room_bytes, rte_strerror(rte_errno));
 }
 
-static cn_code open_queues(port *p, const char *device, cn_err *err)
+static cn_code open_queues(port *p, cn_err *err)
 {
     uint16_t rx = DESCRIPTOR_COUNT, tx = DESCRIPTOR_COUNT;
     const int node = rte_eth_dev_socket_id(p->id);
@@ -255,28 +238,20 @@ static cn_code open_queues(port *p, const char *device, cn_err *err)
     }
     if (rc == 0) return CN_OK;
     return cn_err_set(err, CN_E_INVALID, "dpdk.device: %s: its queues cannot be set up: %s (%s)",
-                      device, rte_strerror(-rc), cn_nic_eal_said());
+                      p->device, rte_strerror(-rc), cn_nic_eal_said());
 }
 
 /* DPDK's af_packet believes that no frame is longer than 1514 bytes. Its rings are not so limited, and
  * the interface is told the MTU by us. */
-static int set_interface_mtu(const port *p)
-{
-    struct ifreq request = {0};
-    memcpy(request.ifr_name, p->interface, sizeof request.ifr_name);
-    request.ifr_mtu = p->mtu;
-    return ioctl(p->queues[0].socket_fd, SIOCSIFMTU, &request) == 0 ? 0 : -errno;
-}
-
-static cn_code set_mtu(const port *p, const char *device, cn_err *err)
+static cn_code set_mtu(const port *p, cn_err *err)
 {
     uint16_t now = 0;
     int rc = 0;
-    if (p->interface_index) rc = set_interface_mtu(p);
+    if (p->interface.index) rc = cn_nic_interface_set_mtu(&p->interface, p->mtu);
     else if (rte_eth_dev_get_mtu(p->id, &now) != 0 || now != p->mtu)
         rc = rte_eth_dev_set_mtu(p->id, p->mtu);
     if (rc == 0 || (rc == -ENOTSUP && p->mtu <= RTE_ETHER_MTU)) return CN_OK;
-    return cn_err_set(err, CN_E_INVALID, "dpdk.mtu: %u; %s does not take it: %s", p->mtu, device,
+    return cn_err_set(err, CN_E_INVALID, "dpdk.mtu: %u; %s does not take it: %s", p->mtu, p->device,
                       rte_strerror(-rc));
 }
 
@@ -303,75 +278,108 @@ static void open_interrupts(port *p)
     }
 }
 
-static cn_code bring_up(port *p, const char *device, bool interrupts, cn_err *err)
+static cn_code bring_up(port *p, bool interrupts, cn_err *err)
 {
     struct rte_eth_dev_info info;
     cn_nic_eal_forget();
     int rc = rte_eth_dev_info_get(p->id, &info);
     if (rc != 0)
-        return cn_err_set(err, CN_E_IO, "dpdk.device: %s: %s", device, rte_strerror(-rc));
+        return cn_err_set(err, CN_E_IO, "dpdk.device: %s: %s", p->device, rte_strerror(-rc));
     snprintf(p->driver, sizeof p->driver, "%s", info.driver_name);
-    cn_code code = configure(p, device, &info, interrupts, err);
-    if (code == CN_OK) code = open_queues(p, device, err);
-    if (code == CN_OK) code = set_mtu(p, device, err);
+    cn_code code = configure(p, &info, interrupts, err);
+    if (code == CN_OK) code = open_queues(p, err);
+    if (code == CN_OK) code = set_mtu(p, err);
     if (code != CN_OK) return code;
     rc = rte_eth_dev_start(p->id);
     if (rc != 0)
-        return cn_err_set(err, CN_E_IO, "dpdk.device: %s: cannot be started: %s (%s)", device,
+        return cn_err_set(err, CN_E_IO, "dpdk.device: %s: cannot be started: %s (%s)", p->device,
                           rte_strerror(-rc), cn_nic_eal_said());
     p->started = true;
     return CN_OK;
 }
 
-static cn_code start(port *p, const char *device, uint32_t frame_count, cn_err *err)
+/* A device that came back may be another one. Neighbours and switches know the port by its address, so
+ * the new device takes the old address, or else hears every frame. */
+static cn_code settle_mac(port *p, cn_err *err)
 {
     struct rte_ether_addr mac;
-    cn_code code = CN_OK;
-    for (uint16_t i = 0; i < p->queue_count && code == CN_OK; i++) {
-        code = open_pool(p, i, frame_count, err);
+    int rc = rte_eth_macaddr_get(p->id, &mac);
+    if (rc != 0)
+        return cn_err_set(err, CN_E_IO, "dpdk.device: %s: has no address: %s", p->device,
+                          rte_strerror(-rc));
+    if (!p->was_started) {
+        memcpy(p->mac, mac.addr_bytes, sizeof p->mac);
+    } else if (memcmp(p->mac, mac.addr_bytes, sizeof p->mac) != 0) {
+        memcpy(mac.addr_bytes, p->mac, sizeof p->mac);
+        rc = rte_eth_dev_default_mac_addr_set(p->id, &mac);
+        if (rc != 0) rc = rte_eth_promiscuous_enable(p->id);
     }
-    if (code != CN_OK) return code;
+    return rc == 0 ? CN_OK
+                   : cn_err_set(err, CN_E_IO, "dpdk.device: %s: takes no other MAC address: %s",
+                                p->device, rte_strerror(-rc));
+}
+
+static cn_code start(port *p, cn_err *err)
+{
     // A device without receive interrupts may say so when they are asked for, or later, or never.
     const bool has_socket = p->queues[0].socket_fd >= 0;
-    code = bring_up(p, device, !has_socket, err);
-    if (code != CN_OK && !has_socket) code = bring_up(p, device, false, err);
+    cn_code code = CN_OK;
+    for (uint16_t i = 0; i < p->queue_count && code == CN_OK; i++) code = open_pool(p, i, err);
+    if (code != CN_OK) return code;
+    code = bring_up(p, !has_socket, err);
+    if (code != CN_OK && !has_socket) code = bring_up(p, false, err);
     if (code != CN_OK) return code;
     if (!has_socket) open_interrupts(p);
     rte_eth_dev_callback_register(p->id, RTE_ETH_EVENT_INTR_RMV, removed, p);
-    const int rc = rte_eth_macaddr_get(p->id, &mac);
-    if (rc != 0)
-        return cn_err_set(err, CN_E_IO, "dpdk.device: %s: has no address: %s", device,
-                          rte_strerror(-rc));
-    memcpy(p->mac, mac.addr_bytes, sizeof p->mac);
-    return CN_OK;
+    return settle_mac(p, err);
+}
+
+static void detach(port *p)
+{
+    if (p->started) {
+        rte_eth_dev_callback_unregister(p->id, RTE_ETH_EVENT_INTR_RMV, removed, p);
+        rte_eth_dev_stop(p->id);
+        rte_eth_dev_close(p->id);
+    }
+    for (uint16_t i = 0; i < p->queue_count; i++) {
+        if (p->queues[i].interrupt_fd >= 0) close(p->queues[i].interrupt_fd);
+        p->queues[i].socket_fd = p->queues[i].interrupt_fd = -1;
+    }
+    if (p->plugged) rte_eal_hotplug_remove(cn_nic_eal_is_pci(p->name) ? "pci" : "vdev", p->name);
+    p->plugged = p->started = false;
+}
+
+static cn_code attach(port *p, cn_err *err)
+{
+    bool was_there[DESCRIPTOR_LOOK_MAX];
+    find_packet_sockets(was_there);
+    cn_code code = plug(p, err);
+    if (code == CN_OK) {
+        keep_sockets(p, was_there);
+        if (p->queues[0].socket_fd >= 0) cn_nic_interface_bind(&p->interface);
+        code = start(p, err);
+    }
+    if (code != CN_OK) detach(p);
+    else p->was_started = true;
+    return code;
 }
 
 // ---- the link
 
 static void look_at_interface(port *p)
 {
-    struct ifreq request = {0};
-    const int fd = p->queues[0].socket_fd;
-    bool up = false, gone = false;
-    memcpy(request.ifr_name, p->interface, sizeof request.ifr_name);
-    if (ioctl(fd, SIOCGIFINDEX, &request) != 0) gone = errno == ENODEV;
-    else gone = (unsigned)request.ifr_ifindex != p->interface_index;
-    if (!gone && ioctl(fd, SIOCGIFFLAGS, &request) == 0 && (request.ifr_flags & IFF_UP)) {
-        // IFF_RUNNING follows the carrier up to a second later; some interfaces tell nothing else.
-        struct ethtool_value carrier = {.cmd = ETHTOOL_GLINK};
-        up = (request.ifr_flags & IFF_RUNNING) != 0;
-        request.ifr_data = (char *)&carrier;
-        if (ioctl(fd, SIOCETHTOOL, &request) == 0) up = carrier.data != 0;
-    }
-    if (gone) atomic_store_explicit(&p->gone, true, memory_order_relaxed);
-    atomic_store_explicit(&p->link_up, up, memory_order_relaxed);
+    const cn_nic_interface_state state = cn_nic_interface_look(&p->interface);
+    if (state == CN_NIC_INTERFACE_GONE) atomic_store(&p->gone, true);
+    atomic_store_explicit(&p->link_up, state == CN_NIC_INTERFACE_UP, memory_order_relaxed);
 }
 
 static void look_at_link(port *p)
 {
     struct rte_eth_link link = {0};
-    if (p->interface_index) {
+    if (p->interface.index) {
         look_at_interface(p);
+    } else if (rte_eth_dev_is_removed(p->id)) {
+        atomic_store(&p->gone, true);
     } else if (rte_eth_link_get_nowait(p->id, &link) == 0) {
         atomic_store_explicit(&p->link_up, link.link_status == RTE_ETH_LINK_UP,
                               memory_order_relaxed);
@@ -381,7 +389,7 @@ static void look_at_link(port *p)
 // Asks anew for every burst while the link is down, so that the first one after it leaves.
 static bool can_send(port *p, queue *q, uint32_t count)
 {
-    if (!p->interface_index) return true;
+    if (!p->interface.index) return true;
     q->sent_unchecked += count;
     if (q->sent_unchecked >= LINK_CHECK_FRAMES ||
         !atomic_load_explicit(&p->link_up, memory_order_relaxed)) {
@@ -397,17 +405,9 @@ static void dpdk_close(cn_nic *nic)
 {
     port *p = (port *)nic;
     if (!p) return;
-    if (p->started) {
-        rte_eth_dev_callback_unregister(p->id, RTE_ETH_EVENT_INTR_RMV, removed, p);
-        rte_eth_dev_stop(p->id);
-        rte_eth_dev_close(p->id);
-    }
-    for (uint16_t i = 0; i < p->queue_count; i++) {
-        if (p->queues[i].interrupt_fd >= 0) close(p->queues[i].interrupt_fd);
-        rte_mempool_free(p->queues[i].pool);
-    }
-    if (p->plugged) rte_eal_hotplug_remove(cn_nic_eal_is_pci(p->name) ? "pci" : "vdev", p->name);
-    if (p->lock_fd >= 0) close(p->lock_fd);
+    detach(p);
+    for (uint16_t i = 0; i < p->queue_count; i++) rte_mempool_free(p->queues[i].pool);
+    cn_nic_interface_close(&p->interface);
     free(p);
 }
 
@@ -418,6 +418,18 @@ static void dpdk_info(const cn_nic *nic, cn_nic_info *out)
                          .fills_checksums = p->fills_checksums};
     memcpy(out->mac, p->mac, sizeof out->mac);
     memcpy(out->driver, p->driver, sizeof out->driver);
+}
+
+// Whether the queue's thread, which calls this, may touch the device now.
+static bool has_device(port *p, queue *q)
+{
+    const bool parked = atomic_load_explicit(&q->parked, memory_order_relaxed);
+    const bool gone = atomic_load(&p->gone);
+    if (parked == gone) return !gone;
+    atomic_store(&q->parked, gone);
+    if (gone || !atomic_load(&p->gone)) return !gone;
+    atomic_store(&q->parked, true);          // gone again, just now
+    return false;
 }
 
 // The queue's thread becomes one of DPDK's, so that it has a pool cache of its own, and is pinned.
@@ -462,6 +474,7 @@ static uint32_t dpdk_receive(cn_nic *nic, uint16_t index, cn_frame *frames, uint
         q->has_thread = true;
         take_thread(p, index);
     }
+    if (!has_device(p, q)) return 0;
     if (max > CN_NIC_BURST_MAX) max = CN_NIC_BURST_MAX;
     const uint16_t got = rte_eth_rx_burst(p->id, index, mbufs, (uint16_t)max);
     uint32_t kept = 0;
@@ -545,7 +558,7 @@ static void dpdk_send(cn_nic *nic, uint16_t index, const cn_frame *frames, uint3
     for (uint32_t at = 0; at < frame_count;) {
         uint16_t n = 0, sent = 0;
         while (at < frame_count && n < CN_NIC_BURST_MAX) mbufs[n++] = mbuf_to_send(p, &frames[at++]);
-        if (can_send(p, q, n)) {
+        if (has_device(p, q) && can_send(p, q, n)) {
             const uint16_t ready =
                 p->fills_checksums ? rte_eth_tx_prepare(p->id, index, mbufs, n) : n;
             sent = rte_eth_tx_burst(p->id, index, mbufs, ready);
@@ -599,7 +612,9 @@ static void dpdk_wait(cn_nic *nic, uint16_t index, cn_wake *wake, uint64_t timeo
     port *p = (port *)nic;
     queue *q = &p->queues[index];
     short events;
-    if (q->socket_fd >= 0) {
+    if (!has_device(p, q)) {
+        sleep_on(-1, &events, wake, shorter(timeout_ns, PARKED_NAP_NS));
+    } else if (q->socket_fd >= 0) {
         wait_for_socket(p, q, wake, timeout_ns);
     } else if (q->interrupt_fd >= 0) {
         wait_for_interrupt(p, index, q, wake, timeout_ns);
@@ -610,40 +625,75 @@ static void dpdk_wait(cn_nic *nic, uint16_t index, cn_wake *wake, uint64_t timeo
     if (wake) cn_wake_cancel(wake);
 }
 
-// Frames that the packet socket had no room for; the kernel forgets them once they are read.
-static void count_socket_drops(queue *q)
+// What the device counts; the last that is known of one that is away.
+static void count_device(port *p)
 {
-    struct tpacket_stats drops;
-    socklen_t len = sizeof drops;
-    if (q->socket_fd >= 0 && socket_domain(q->socket_fd) == AF_PACKET &&
-        getsockopt(q->socket_fd, SOL_PACKET, PACKET_STATISTICS, &drops, &len) == 0) {
-        count(&q->missed, drops.tp_drops);
+    struct rte_eth_stats stats = {0};
+    const cn_nic_stats *before = &p->counted_before;
+    if (rte_eth_stats_get(p->id, &stats) != 0) return;
+    p->counted = (cn_nic_stats){
+        .rx_frames = before->rx_frames + stats.ipackets, .rx_bytes = before->rx_bytes + stats.ibytes,
+        .tx_frames = before->tx_frames + stats.opackets, .tx_bytes = before->tx_bytes + stats.obytes,
+        .rx_missed = before->rx_missed + stats.imissed,
+        .rx_no_frame = before->rx_no_frame + stats.rx_nombuf};
+    for (uint16_t i = 0; i < p->queue_count; i++) {
+        // The kernel forgets them once they are read.
+        count(&p->queues[i].missed, cn_nic_interface_socket_drops(p->queues[i].socket_fd));
     }
 }
 
 static void dpdk_stats(const cn_nic *nic, cn_nic_stats *out)
 {
     port *p = (port *)nic;
-    struct rte_eth_stats stats = {0};
-    look_at_link(p);
-    rte_eth_stats_get(p->id, &stats);
-    *out = (cn_nic_stats){
-        .rx_frames = stats.ipackets, .rx_bytes = stats.ibytes, .tx_frames = stats.opackets,
-        .tx_bytes = stats.obytes, .rx_missed = stats.imissed, .rx_no_frame = stats.rx_nombuf,
-        .gone = atomic_load_explicit(&p->gone, memory_order_relaxed)};
-    out->link_up = !out->gone && atomic_load_explicit(&p->link_up, memory_order_relaxed);
+    if (!atomic_load(&p->gone)) look_at_link(p);
+    const bool gone = atomic_load(&p->gone);
+    if (!gone) count_device(p);
+    *out = p->counted;
+    out->gone = gone;
+    out->link_up = !gone && atomic_load_explicit(&p->link_up, memory_order_relaxed);
     for (uint16_t i = 0; i < p->queue_count; i++) {
-        queue *q = &p->queues[i];
-        count_socket_drops(q);
+        const queue *q = &p->queues[i];
         out->rx_missed += atomic_load_explicit(&q->missed, memory_order_relaxed);
         out->rx_no_frame += atomic_load_explicit(&q->no_frame, memory_order_relaxed);
         out->tx_full += atomic_load_explicit(&q->tx_full, memory_order_relaxed);
     }
 }
 
+static bool device_exists(const port *p)
+{
+    char path[64];
+    if (p->interface.name[0]) return cn_nic_interface_exists(&p->interface);
+    snprintf(path, sizeof path, "/sys/bus/pci/devices/%.16s", p->name);
+    return !cn_nic_eal_is_pci(p->name) || access(path, F_OK) == 0;
+}
+
+static cn_code dpdk_recover(cn_nic *nic, cn_err *err)
+{
+    port *p = (port *)nic;
+    if (!atomic_load(&p->gone)) return CN_OK;
+    atomic_store(&p->gone, true);            // whoever set it: before `parked` is read, in the one order
+    for (uint16_t i = 0; i < p->queue_count; i++) {
+        if (!atomic_load(&p->queues[i].parked))
+            return cn_err_set(err, CN_E_AGAIN, "dpdk.device: %s: is still in use", p->device);
+    }
+    if (p->plugged) {
+        if (!rte_eth_dev_is_removed(p->id)) count_device(p);     // what was since the last look
+        p->counted_before = p->counted;
+        detach(p);
+    }
+    if (!device_exists(p))
+        return cn_err_set(err, CN_E_ABSENT, "dpdk.device: %s: is not there", p->device);
+    const cn_code code = attach(p, err);
+    if (code != CN_OK) return code;
+    look_at_link(p);
+    atomic_store(&p->gone, false);
+    return CN_OK;
+}
+
 static const cn_nic_ops dpdk_ops = {
     .close = dpdk_close, .info = dpdk_info, .receive = dpdk_receive, .alloc = dpdk_alloc,
     .send = dpdk_send, .free = dpdk_free, .wait = dpdk_wait, .stats = dpdk_stats,
+    .recover = dpdk_recover,
 };
 
 // ---- opening
@@ -654,6 +704,9 @@ static cn_code check(const cn_nic_dpdk_options *o, cn_err *err)
     if (!o->device || !o->device[0])
         return cn_err_set(err, CN_E_INVALID, "dpdk.device: is empty; must be a PCI address or a "
                           "virtual device such as net_af_packet0,iface=eth1");
+    if (strlen(o->device) >= DEVICE_BYTES)
+        return cn_err_set(err, CN_E_INVALID, "dpdk.device: has %zu bytes; must be fewer than %d",
+                          strlen(o->device), DEVICE_BYTES);
     char interface[IFNAMSIZ];
     device_argument(o->device, "iface", interface, sizeof interface);
     if (is_af_packet(o->device) && !interface[0])
@@ -696,30 +749,23 @@ cn_code cn_nic_dpdk_open(const cn_nic_dpdk_options *options, cn_nic **out, cn_er
     port *p = calloc(1, sizeof *p);
     if (!p) return cn_err_set(err, CN_E_MEMORY, "dpdk: no memory");
     p->base.ops = &dpdk_ops;
-    p->lock_fd = -1;
     p->cpu = options->cpu;
     p->mtu = options->mtu ? options->mtu : RTE_ETHER_MTU;
     p->queue_count = options->queue_count ? options->queue_count : 1;
     p->room_bytes = room_bytes(p->mtu);
+    snprintf(p->device, sizeof p->device, "%s", options->device);
     for (uint16_t i = 0; i < p->queue_count; i++) {
-        p->queues[i] = (queue){.socket_fd = -1, .interrupt_fd = -1, .nap_ns = NAP_NS_MIN};
+        p->queues[i] = (queue){.parked = true, .socket_fd = -1, .interrupt_fd = -1,
+                               .nap_ns = NAP_NS_MIN};
     }
-    const uint32_t frame_count = options->frame_count ? options->frame_count : FRAME_COUNT;
+    p->frame_count = options->frame_count ? options->frame_count : FRAME_COUNT;
     const uint32_t memory_mb =
         options->memory_mb ? options->memory_mb : cn_nic_dpdk_need_mb(options);
-    bool was_there[DESCRIPTOR_LOOK_MAX];
-    device_argument(options->device, "iface", p->interface, sizeof p->interface);
-    code = lock_interface(p, options->device, err);
+    char interface[IFNAMSIZ];
+    device_argument(p->device, "iface", interface, sizeof interface);
+    code = cn_nic_interface_open(&p->interface, interface, p->device, err);
     if (code == CN_OK) code = cn_nic_eal_start(options, memory_mb, err);
-    if (code == CN_OK) {
-        find_packet_sockets(was_there);
-        code = plug(p, options->device, err);
-    }
-    if (code == CN_OK) {
-        keep_sockets(p, was_there);
-        if (p->queues[0].socket_fd >= 0) p->interface_index = if_nametoindex(p->interface);
-        code = start(p, options->device, frame_count, err);
-    }
+    if (code == CN_OK) code = attach(p, err);
     if (code != CN_OK) {
         dpdk_close(&p->base);
         return code;

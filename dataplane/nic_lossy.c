@@ -181,6 +181,12 @@ static void lossy_stats(const cn_nic *nic, cn_nic_stats *out)
     l->below->ops->stats(l->below, out);
 }
 
+static cn_code lossy_recover(cn_nic *nic, cn_err *err)
+{
+    const lossy *l = (const lossy *)nic;
+    return l->below->ops->recover(l->below, err);
+}
+
 static void direction_close(lossy *l, direction *d)
 {
     for (uint32_t i = 0; i < d->held_count; i++) l->below->ops->free(l->below, &d->held[i].frame);
@@ -199,6 +205,7 @@ static void lossy_close(cn_nic *nic)
 static const cn_nic_ops lossy_ops = {
     .close = lossy_close, .info = lossy_info, .receive = lossy_receive, .alloc = lossy_alloc,
     .send = lossy_send, .free = lossy_free, .wait = lossy_wait, .stats = lossy_stats,
+    .recover = lossy_recover,
 };
 
 static cn_code check_rates(const cn_nic_lossy_rates *rates, cn_err *err)

@@ -157,9 +157,31 @@ static void sim_wait(cn_nic *nic, uint16_t queue, cn_wake *wake, uint64_t timeou
 
 static void sim_stats(const cn_nic *nic, cn_nic_stats *out) { *out = ((const end *)nic)->stats; }
 
+void cn_nic_sim_set_link(cn_nic *nic, bool up)
+{
+    end *e = (end *)nic;
+    e->stats.link_up = up;
+    if (e->peer) e->peer->stats.link_up = up;
+}
+
+static cn_code sim_recover(cn_nic *nic, cn_err *err)
+{
+    end *e = (end *)nic;
+    (void)err;
+    if (!e->stats.gone) return CN_OK;
+    for (; e->arrival_count; e->arrival_count--) {       // they were on their way to what is no more
+        slot_put(e, e->arrivals[e->arrival_at]);
+        e->arrival_at = (e->arrival_at + 1) % e->frame_count;
+    }
+    e->stats.gone = false;
+    cn_nic_sim_set_link(nic, true);
+    return CN_OK;
+}
+
 static const cn_nic_ops sim_ops = {
     .close = sim_close, .info = sim_info, .receive = sim_receive, .alloc = sim_alloc,
     .send = sim_send, .free = sim_free, .wait = sim_wait, .stats = sim_stats,
+    .recover = sim_recover,
 };
 
 static end *end_open(const cn_nic_sim_options *options, uint8_t mac_last)
@@ -213,13 +235,6 @@ uint64_t cn_nic_sim_next_ns(const cn_nic *nic)
 }
 
 uint32_t cn_nic_sim_held(const cn_nic *nic) { return ((const end *)nic)->held; }
-
-void cn_nic_sim_set_link(cn_nic *nic, bool up)
-{
-    end *e = (end *)nic;
-    e->stats.link_up = up;
-    if (e->peer) e->peer->stats.link_up = up;
-}
 
 void cn_nic_sim_remove(cn_nic *nic)
 {

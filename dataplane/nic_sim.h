@@ -32,5 +32,6 @@ uint32_t cn_nic_sim_held(const cn_nic *end);
  * tx_full; what was on its way arrives. */
 void cn_nic_sim_set_link(cn_nic *end, bool up);
 
-/* The device of this end disappears, for good: nothing is received, whatever is sent is lost. */
+/* The device of this end disappears: nothing is received, whatever is sent or was on its way here is
+ * lost. The next recover finds it back, with its link. */
 void cn_nic_sim_remove(cn_nic *end);

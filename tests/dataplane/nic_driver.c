@@ -3,8 +3,8 @@
  *              [--capture SOCKET] [--spin N] [--fill]
  * Sends every frame of the Ethernet type 0x88b5 back to where it came from; with --fill it also asks
  * the device for TCP checksums and answers IPv4 frames. Prints one JSON line when it is open and one
- * with its statistics for each SIGUSR1 and at the end, after SIGTERM. Errors are one line on stderr
- * and status 1.
+ * with its statistics for each SIGUSR1 and at the end, after SIGTERM; a device that has gone is looked
+ * for before. Errors are one line on stderr and status 1.
  *
  * Threads: one, as the net thread would: bursts, after --spin empty ones (default 100) wait.
  * Memory:  as the port. */
@@ -24,18 +24,20 @@ static void on_signal(int number)
     cn_wake_signal(&wake);
 }
 
-static void print_stats(const cn_nic *nic, uint64_t waits)
+static void print_stats(cn_nic *nic, uint64_t waits)
 {
     cn_nic_stats s;
+    cn_err err = {0};
+    nic->ops->recover(nic, &err);
     nic->ops->stats(nic, &s);
     printf("{\"rx_frames\": %llu, \"rx_bytes\": %llu, \"tx_frames\": %llu, \"tx_bytes\": %llu, "
            "\"rx_missed\": %llu, \"rx_no_frame\": %llu, \"tx_full\": %llu, \"link_up\": %s, "
-           "\"gone\": %s, \"waits\": %llu}\n",
+           "\"gone\": %s, \"waits\": %llu, \"says\": \"%s\"}\n",
            (unsigned long long)s.rx_frames, (unsigned long long)s.rx_bytes,
            (unsigned long long)s.tx_frames, (unsigned long long)s.tx_bytes,
            (unsigned long long)s.rx_missed, (unsigned long long)s.rx_no_frame,
            (unsigned long long)s.tx_full, s.link_up ? "true" : "false", s.gone ? "true" : "false",
-           (unsigned long long)waits);
+           (unsigned long long)waits, err.text);
     fflush(stdout);
 }
 

@@ -235,13 +235,33 @@ def test_a_device_disappears(network: Pair, device: str) -> None:
         cpu = port.cpu_seconds()
         time.sleep(1)
         assert port.cpu_seconds() - cpu < 0.1, "it spins without its device"
-        network.join()                           # a device of the same name is another one
-        stats = port.end()
+        stats = port.stats()
         assert stats["gone"] and not stats["link_up"]
-    with driver(network, device) as port:
-        wire = network.packet_socket(network.client, network.client_end, ECHO_TYPE)
-        echo(wire, b"a new process on the new device".ljust(46))
-        wire.close()
+        assert stats["says"] == f"dpdk.device: {device}: is not there"
+        network.join()
+
+
+@pytest.mark.parametrize("queues", [1, 2])
+def test_a_device_comes_back(network: Pair, device: str, queues: int) -> None:
+    """Another one of the same name; the port keeps its MAC address, its counters and its frames."""
+    frames = 3 * 1023                                # three times the pool, so none may be lost with a device
+    with driver(network, device, "--frames", "1023", "--queues", str(queues)) as port:
+        mac = bytes.fromhex(port.info["mac"].replace(":", ""))
+        for round_trip in range(3):
+            wire = network.packet_socket(network.client, network.client_end, ECHO_TYPE)
+            own = wire.getsockname()[4]
+            for i in range(frames // 3):
+                data = (mac + own + ECHO_TYPE.to_bytes(2, "big") + f"{round_trip} {i}".encode().ljust(100))
+                wire.send(data)
+                assert wire.recv(10000) == own + mac + data[12:]
+            wire.close()
+            assert port.stats()["rx_frames"] >= (round_trip + 1) * (frames // 3)
+            run(*network.inside(network.server, "ip", "link", "del", network.server_end))
+            until(lambda: port.stats()["gone"], "seeing the device gone")
+            network.join()
+            until(lambda: port.stats()["link_up"], "taking the device back")
+        stats = port.end()
+    assert stats["tx_frames"] >= frames and not stats["gone"] and stats["rx_no_frame"] == 0
 
 
 def test_one_process_per_port(network: Pair, device: str) -> None:

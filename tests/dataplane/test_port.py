@@ -249,6 +249,28 @@ def test_a_device_that_disappears(tmp_path: Path) -> None:
         assert one.process.poll() is None            # and ends well, which `serving` checks
 
 
+def test_a_device_comes_back(tmp_path: Path) -> None:
+    """A stream outlives its device: what was under way is sent again over the new one."""
+    body = '{"prompt": "Once", "max_tokens": 200, "ignore_eos": true, "stream": true}'
+    with pair("r") as network, serving(network, tmp_path) as one:
+        sent = 'cairn_port_frames_total{direction="sent"}'
+        until(lambda: one.metric(sent) > 0, "counting")
+        before = one.metric(sent)
+        stream = subprocess.Popen(network.inside(
+            network.client, "curl", "-sSN", "--max-time", "60", "-H", "content-type: application/json", "-d", body,
+            f"http://{SERVER_ADDRESS}:{PORT}/v1/completions"), stdout=subprocess.PIPE, text=True)
+        stream.stdout.readline()
+        run(*network.inside(network.server, "ip", "link", "del", network.server_end))
+        until(lambda: "level=error event=port_gone" in one.log.read_text(), "seeing it gone")
+        network.join()
+        until(lambda: "level=info event=port_back" in one.log.read_text(), "seeing it back")
+        until(one.is_ready, "being ready again")
+        assert stream.stdout.read().endswith("data: [DONE]\n\n")
+        assert stream.wait(15) == 0
+        assert one.metric("cairn_port_gone") == 0
+        assert one.metric(sent) > before             # a counter does not go back
+
+
 @pytest.mark.parametrize("flags, words", [
     (["--dpdk.address", "198.18.0.1"], "198.18.0.1"),
     (["--dpdk.address", "nonsense/24"], "nonsense/24"),

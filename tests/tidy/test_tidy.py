@@ -27,7 +27,7 @@ CALLS = [
     (r"\bgetrandom|\brand\s*\(|\brandom\s*\(\s*\)", {"base/random.c"}, "cn_random (base/random.h)"),
     (r"\bsocket\s*\(|\bepoll_\w+\s*\(|\baccept4?\s*\(",
      {"dataplane/transport_kernel.c", "state/redis_lane.c", "dataplane/nic_dpdk.c", "dataplane/nic_capture.c",
-      "appliance/http_client.c", "appliance/capture.c", "bench/client.c", "bench/sink.c",
+      "dataplane/nic_interface.c", "appliance/http_client.c", "appliance/capture.c", "bench/client.c", "bench/sink.c",
       "bench/state/store.c"},
      "cn_transport (dataplane/transport.h)"),
     (r"\b(strcpy|strcat|sprintf|vsprintf|gets|strtok)\s*\(", set(), "snprintf or cn_buf (base/buf.h)"),

@@ -125,6 +125,31 @@ static void a_link_that_is_down_loses_and_recovers(void **state)
     wire_close(&w);
 }
 
+// A device that is back has lost what was on its way, and nothing else.
+static void a_device_that_has_gone_comes_back(void **state)
+{
+    (void)state;
+    wire w;
+    cn_nic_stats stats;
+    cn_err err;
+    wire_open(&w);
+    assert_true(send_number(w.a, 1));
+    cn_nic_sim_remove(w.b);
+    w.now_ns += LATENCY_NS;
+    assert_int_equal(receive_number(w.b), -1);
+    assert_int_equal(w.b->ops->recover(w.b, &err), CN_OK);
+    assert_int_equal(receive_number(w.b), -1);
+    w.a->ops->stats(w.a, &stats);
+    assert_true(stats.link_up);
+    for (uint32_t i = 0; i < 2 * FRAMES; i++) {          // no frame was lost with the device
+        assert_true(send_number(w.a, i));
+        w.now_ns += LATENCY_NS;
+        assert_int_equal(receive_number(w.b), (int)i);
+    }
+    assert_int_equal(w.b->ops->recover(w.b, &err), CN_OK);
+    wire_close(&w);
+}
+
 // Random sends, receives and time against a queue that is an array.
 static void agrees_with_a_queue(void **state)
 {
@@ -184,6 +209,7 @@ int main(void)
         cmocka_unit_test(frames_arrive_after_the_latency),
         cmocka_unit_test(an_end_without_frames_loses_what_comes),
         cmocka_unit_test(a_link_that_is_down_loses_and_recovers),
+        cmocka_unit_test(a_device_that_has_gone_comes_back),
         cmocka_unit_test(agrees_with_a_queue),
         cmocka_unit_test(what_cannot_be_is_refused),
         cmocka_unit_test(an_end_survives_the_other),
