@@ -33,6 +33,7 @@
     X(port_link_up,         gauge,   "cairn_port_link_up",                 "",                "1 while the DPDK port has a link.") \
     X(port_gone,            gauge,   "cairn_port_gone",                    "",                "1 once the device of the DPDK port has disappeared.") \
     X(capture_dropped,      counter, "cairn_capture_dropped_frames_total", "",                "Frames that a slow `cairn capture` missed.") \
+    X(trace_lost,           counter, "cairn_trace_records_lost_total",     "",                "Ended requests that the operator page and the trace file missed.") \
     X(received_bytes,       counter, "cairn_received_bytes_total",         "",                "Bytes read from clients.") \
     X(sent_bytes,           counter, "cairn_sent_bytes_total",             "",                "Bytes written to clients.") \
     X(sequences_running,    gauge,   "cairn_sequences_running",            "",                "Sequences in the batch.") \

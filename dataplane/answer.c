@@ -166,6 +166,7 @@ cn_code cn_answer_submit(cn_answer *answer, const cn_answer_input *inputs, uint3
     cn_code code = prepare(answer, inputs, count, salt, err);
     if (code != CN_OK) return code;
     code = cn_engine_port_admit(port, answer->choice_count, err);
+    answer->marks.submitted_ns = cn_clock_now_ns(&answer->api->options.clock);
     for (uint32_t i = 0; i < count && code == CN_OK; i++) {
         code = cn_engine_port_submit(port, &answer->prompts[i].generation, err);
         if (code != CN_OK) break;
@@ -291,6 +292,7 @@ static void end_choice(cn_answer *a, cn_answer_choice *c, cn_answer_end end)
     begin(a, c);
     a->kind->end(a, c);
     if (--a->open_count > 0) return;
+    a->marks.last_token_ns = cn_clock_now_ns(&a->api->options.clock);
     if (cn_answer_is_cut(a)) cn_answer_overflow(a);
     else a->kind->complete(a);
 }
@@ -349,7 +351,9 @@ static void take_token(cn_answer *a, cn_answer_choice *c, const cn_event *event)
 {
     struct cn_api *api = a->api;
     const bool ends = is_among(a->end_ids, a->end_id_count, event->token);
-    if (!a->first_token_ns) a->first_token_ns = cn_clock_now_ns(&api->options.clock);
+    if (!a->marks.first_token_ns) {
+        a->marks.first_token_ns = cn_clock_now_ns(&api->options.clock);
+    }
     begin(a, c);
     c->token_count++;
     a->completion_tokens++;
@@ -425,8 +429,14 @@ static void count_prompt_token(cn_answer_prompt *p, int32_t token)
 static void take_start(cn_answer_prompt *p, const cn_event *event)
 {
     cn_answer *a = p->answer;
+    if (!a->marks.started_ns) {
+        a->marks.started_ns = a->marks.submitted_ns + event->wait_ns;
+        a->marks.restore_ns = event->restore_ns;
+    }
     if (event->choice == 0) {
         p->cached_tokens = event->cached_tokens;
+        p->host_tokens = event->host_tokens;
+        p->store_tokens = event->store_tokens;
         if (p->generation.prompt_logprobs) {
             cn_logprobs_add(&p->logprobs, &(cn_logprobs_entry){.token = p->input.ids[0]});
             count_prompt_token(p, p->input.ids[0]);

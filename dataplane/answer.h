@@ -18,6 +18,7 @@
 #include "dataplane/params.h"
 #include "dataplane/reply.h"
 #include "dataplane/stop_string.h"
+#include "dataplane/tracing.h"
 #include "model/detokenizer.h"
 #include "scheduler/engine.h"
 
@@ -37,7 +38,7 @@ typedef struct cn_answer_prompt {
     cn_answer_input input;
     bool in_engine;
     bool cancel_wanted;          // the engine's ring was full
-    uint32_t cached_tokens;
+    uint32_t cached_tokens, host_tokens, store_tokens;
     cn_buf logprobs;             // records of its tokens, where echoed
     cn_detokenizer detokenizer;  // for their places in the text
     uint32_t text_chars;         // code points so far
@@ -112,7 +113,9 @@ struct cn_answer {
     uint32_t engine_count;       // prompts that the engine has
     uint64_t prompt_tokens, completion_tokens;
     uint64_t error_prompt_tokens;        // of a context error; 0: none
-    uint64_t first_token_ns;             // 0: none yet
+    cn_tracing trace;
+    cn_tracing_marks marks;
+    bool tells_phases;           // in its usage
 
     struct cn_ask *ask;          // its call to the session; NULL: none yet (dataplane/ask.h)
     bool detached;               // goes on without its client

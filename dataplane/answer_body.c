@@ -42,7 +42,18 @@ void cn_answer_body_usage(const cn_answer *answer, cn_buf *out)
     cn_buf_add_u64(out, answer->prompt_tokens + answer->completion_tokens);
     cn_buf_add_text(out, ",\"prompt_tokens_details\":{\"cached_tokens\":");
     cn_buf_add_u64(out, cached);
-    cn_buf_add_text(out, "}}");
+    cn_buf_add_char(out, '}');
+    cn_answer_body_phases(answer, out);
+    cn_buf_add_char(out, '}');
+}
+
+void cn_answer_body_phases(const cn_answer *answer, cn_buf *out)
+{
+    uint64_t phase_ns[CN_TRACING_PHASE_COUNT];
+    if (!answer->tells_phases) return;
+    cn_tracing_phases(&answer->marks, cn_clock_now_ns(&answer->api->options.clock), phase_ns);
+    cn_buf_add_text(out, ",\"phases_ms\":");
+    cn_tracing_phases_write(phase_ns, out);
 }
 
 void cn_answer_body_ids(const int32_t *ids, uint32_t count, cn_buf *out)

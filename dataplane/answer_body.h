@@ -14,6 +14,8 @@ void cn_answer_body_write(const cn_answer *answer, cn_buf *out);
 
 /* `{"prompt_tokens":...}` as of now. */
 void cn_answer_body_usage(const cn_answer *answer, cn_buf *out);
+/* `,"phases_ms":{...}` up to now, if the request has the field Cairn-Phases; otherwise nothing. */
+void cn_answer_body_phases(const cn_answer *answer, cn_buf *out);
 /* `[1,2,3]` */
 void cn_answer_body_ids(const int32_t *ids, uint32_t count, cn_buf *out);
 /* The ids of a choice's tokens from `first` on. */

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <xxhash.h>
+
 #include "base/assert.h"
 #include "dataplane/api_int.h"
 #include "dataplane/conversations.h"
@@ -121,23 +123,27 @@ static bool is_request_id(const char *text)
     return len > 0 && len <= CN_API_REQUEST_ID_BYTES_MAX;
 }
 
-void cn_api_name_request(cn_answer *a, const char *given)
+static void make_request_id(cn_answer *a)
 {
     static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
     uint64_t random[2];
-    a->reply.extra[0] = '\0';
-    if (is_request_id(given)) {
-        memcpy(a->request_id, given, strlen(given) + 1);
-        cn_reply_header(&a->reply, "X-Request-Id", a->request_id);
-        return;
-    }
     cn_random_fill(&a->api->options.random, random, sizeof random);
     for (int i = 0; i < 24; i++) {
         a->request_id[i] = digits[random[i / 12] % 36];
         random[i / 12] /= 36;
     }
     a->request_id[24] = '\0';
+}
+
+void cn_api_name_request(cn_answer *a, const char *given)
+{
+    char parent[CN_TRACING_PARENT_BYTES];
+    if (is_request_id(given)) memcpy(a->request_id, given, strlen(given) + 1);
+    else make_request_id(a);
+    cn_tracing_write(&a->trace, parent);
+    a->reply.extra[0] = '\0';
     cn_reply_header(&a->reply, "X-Request-Id", a->request_id);
+    cn_reply_header(&a->reply, "traceparent", parent);
 }
 
 static bool has_place(const cn_api *api)
@@ -168,6 +174,10 @@ static cn_answer *open_answer(cn_api *api, cn_http_request *request)
     api->newest = a;
     api->by_exchange[request->exchange.index] = a;
     atomic_fetch_add_explicit(&api->request_count, 1, memory_order_relaxed);
+    a->marks.first_byte_ns = request->first_byte_ns;
+    a->marks.received_ns = request->received_ns;
+    a->tells_phases = cn_http_request_header(request, "cairn-phases") != NULL;
+    cn_tracing_open(&a->trace, cn_http_request_header(request, "traceparent"), &api->options.random);
     cn_api_name_request(a, cn_http_request_header(request, "x-request-id"));
     return a;
 }
@@ -192,28 +202,74 @@ static int64_t elapsed_us(const cn_answer *a, uint64_t until_ns)
                ? (int64_t)((until_ns - a->request->received_ns) / 1000) : 0;
 }
 
+// The turns of one history have the same: that of their conversation, or else of their first turn.
+static uint64_t session_of(const cn_answer *a)
+{
+    const cn_responses_turn *turn = a->turn;
+    if (!turn || !turn->stored) return 0;
+    const char *id = *turn->conversation.text ? turn->conversation.text
+                     : turn->chain_count      ? turn->chain[0].id.text
+                                              : turn->id.text;
+    return XXH3_64bits(id, strlen(id));
+}
+
+static void record_answer(const cn_answer *a, uint64_t now_ns, cn_tracing_record *out)
+{
+    *out = (cn_tracing_record){
+        .trace = a->trace, .status = a->reply.gone ? 499 : a->reply.status,
+        .end_wall_ns = cn_clock_wall_ns(&a->api->options.clock),
+        .prompt_tokens = a->prompt_tokens, .completion_tokens = a->completion_tokens,
+        .session = session_of(a)};
+    for (uint32_t i = 0; i < a->prompt_count; i++) {
+        out->cached_tokens += a->prompts[i].cached_tokens;
+        out->host_tokens += a->prompts[i].host_tokens;
+        out->store_tokens += a->prompts[i].store_tokens;
+    }
+    memcpy(out->request_id, a->request_id, sizeof out->request_id);
+    memcpy(out->route, a->route, sizeof out->route);
+    strncpy(out->method, a->request->method, sizeof out->method - 1);
+    cn_tracing_phases(&a->marks, now_ns, out->phase_ns);
+}
+
+static void log_record(const cn_answer *a, const cn_tracing_record *r, uint64_t now_ns)
+{
+    static const char *const phases[] = {
+#define X(id, name, what) name "_us",
+        CN_TRACING_PHASES(X)
+#undef X
+    };
+    const uint64_t first_ns = a->marks.first_token_ns;
+    cn_log_field fields[10 + CN_TRACING_PHASE_COUNT] = {
+        cn_log_text("id", r->request_id), cn_log_text("trace", r->trace.id),
+        cn_log_text("method", a->request->method), cn_log_text("route", r->route),
+        cn_log_number("status", (int64_t)r->status),
+        cn_log_number("prompt_tokens", (int64_t)r->prompt_tokens),
+        cn_log_number("cached_tokens", (int64_t)r->cached_tokens),
+        cn_log_number("completion_tokens", (int64_t)r->completion_tokens),
+        cn_log_number("first_token_us", first_ns ? elapsed_us(a, first_ns) : 0),
+        cn_log_number("total_us", elapsed_us(a, now_ns))};
+    for (int i = 0; i < CN_TRACING_PHASE_COUNT; i++) {
+        fields[10 + i] = cn_log_number(phases[i], (int64_t)(r->phase_ns[i] / 1000));
+    }
+    cn_log_write(a->api->options.log, CN_LOG_INFO, "request", fields, 10 + CN_TRACING_PHASE_COUNT);
+}
+
 // The reply has left, or nobody waits for it.
 static void log_answer(cn_answer *a)
 {
     const cn_api *api = a->api;
     const uint64_t now_ns = cn_clock_now_ns(&api->options.clock);
+    cn_tracing_record record;
     a->logged = true;
     if (!a->reply.gone) {
         cn_histogram_add(&api->options.metrics->request_ns,
                          (uint64_t)elapsed_us(a, now_ns) * 1000);
     }
-    uint64_t cached = 0;
-    for (uint32_t i = 0; i < a->prompt_count; i++) cached += a->prompts[i].cached_tokens;
-    cn_log_event(api->options.log, CN_LOG_INFO, "request",
-                 cn_log_text("id", a->request_id), cn_log_text("method", a->request->method),
-                 cn_log_text("route", a->route),
-                 cn_log_number("status", a->reply.gone ? 499 : (int64_t)a->reply.status),
-                 cn_log_number("prompt_tokens", (int64_t)a->prompt_tokens),
-                 cn_log_number("cached_tokens", (int64_t)cached),
-                 cn_log_number("completion_tokens", (int64_t)a->completion_tokens),
-                 cn_log_number("first_token_us",
-                               a->first_token_ns ? elapsed_us(a, a->first_token_ns) : 0),
-                 cn_log_number("total_us", elapsed_us(a, now_ns)));
+    record_answer(a, now_ns, &record);
+    log_record(a, &record, now_ns);
+    if (api->options.ended && !cn_ring_push(api->options.ended, &record)) {
+        cn_metrics_add(&api->options.metrics->trace_lost, 1);
+    }
 }
 
 static void release_exchange(cn_answer *a)

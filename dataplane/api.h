@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/random.h"
+#include "base/ring.h"
 #include "base/wake.h"
 #include "dataplane/http.h"
 #include "model/checkpoint.h"
@@ -50,6 +51,8 @@ typedef struct cn_api_options {
     const cn_log *log;
     cn_metrics *metrics;
     cn_api_page metrics_page;            // GET /metrics
+    cn_ring *ended;                      // takes a cn_tracing_record of each request that has ended;
+                                         // NULL: nobody wants them
     cn_wake *wake;                       // the api thread's
 } cn_api_options;                        // all borrowed until close
 

@@ -28,6 +28,9 @@ cn_session_call *cn_ask_prepare(cn_answer *answer, cn_err *err)
 static void done(cn_session_call *call)
 {
     cn_answer *answer = call->user;
+    if (call->kind == CN_SESSION_COMMIT) {
+        answer->marks.written_ns = cn_clock_now_ns(&answer->api->options.clock);
+    }
     answer->ask->is_open = false;
     answer->ask->is_back = true;
     cn_api_todo(answer);
@@ -41,8 +44,9 @@ cn_code cn_ask_start(cn_answer *answer, cn_session_kind kind, cn_ask_then then, 
     memcpy(call->tenant, answer->tenant, sizeof call->tenant);
     call->kind = kind;
     call->arena = &answer->request->arena;
-    call->deadline_ns =
-        cn_clock_now_ns(&api->options.clock) + api->options.limits->store_ms * 1000000u;
+    const uint64_t now_ns = cn_clock_now_ns(&api->options.clock);
+    if (kind == CN_SESSION_COMMIT) answer->marks.write_ns = now_ns;
+    call->deadline_ns = now_ns + api->options.limits->store_ms * 1000000u;
     call->err = (cn_err){.code = CN_OK};
     call->done = done;
     call->user = answer;

@@ -72,7 +72,7 @@ typedef struct cn_http_request {
     const char *body;            // terminated beyond body_len
     size_t body_len;
     const char *peer;            // client address
-    uint64_t received_ns;        // when its last byte came
+    uint64_t first_byte_ns, received_ns;     // when its first and its last byte came
     cn_arena arena;              // everything above lies here; the api may take more from it
 } cn_http_request;
 

@@ -78,6 +78,7 @@ static void begin_request(cn_http *http, cn_http_conn *c)
         return;
     }
     c->state = CN_HTTP_HEAD;
+    c->request->first_byte_ns = cn_http_now(http);
     c->framing = (cn_http_framing){0};
     c->head = c->body = NULL;
     c->head_len = c->head_capacity = 0;

@@ -43,9 +43,11 @@ static void add_usage(const cn_response_usage *usage, cn_buf *out)
     cn_buf_add_format(out,
                       "{\"input_tokens\":%" PRIu64 ",\"input_tokens_details\":{\"cached_tokens\":%"
                       PRIu64 ",\"cache_write_tokens\":0},\"output_tokens\":%" PRIu64
-                      ",\"output_tokens_details\":{\"reasoning_tokens\":0},\"total_tokens\":%" PRIu64
-                      "}", usage->input_tokens, usage->cached_tokens, usage->output_tokens,
+                      ",\"output_tokens_details\":{\"reasoning_tokens\":0},\"total_tokens\":%" PRIu64,
+                      usage->input_tokens, usage->cached_tokens, usage->output_tokens,
                       usage->input_tokens + usage->output_tokens);
+    cn_buf_add(out, usage->more.data, usage->more.len);
+    cn_buf_add_char(out, '}');
 }
 
 static void add_failure(const cn_err *failure, cn_buf *out)

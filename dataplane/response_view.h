@@ -32,6 +32,7 @@ typedef struct cn_response_cut {
 
 typedef struct cn_response_usage {
     uint64_t input_tokens, cached_tokens, output_tokens;
+    cn_bytes more;               // members behind these, each with a comma before it
 } cn_response_usage;
 
 typedef struct cn_response_view {

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "dataplane/answer_body.h"
 #include "dataplane/api_int.h"
 #include "dataplane/items.h"
 #include "dataplane/responses.h"
@@ -34,14 +35,17 @@ cn_code cn_responses_commit_close(cn_answer *answer, cn_response_status status,
 {
     const uint64_t now_s = cn_clock_wall_ns(&answer->api->options.clock) / 1000000000u;
     cn_response_view *view = &answer->turn->view;
+    cn_buf phases = open_buf(answer), tail = open_buf(answer);
+    cn_answer_body_phases(answer, &phases);
     const cn_response_usage usage = {
         .input_tokens = answer->prompt_tokens,
         .cached_tokens = answer->prompts[0].cached_tokens,
         .output_tokens = answer->completion_tokens,
+        .more = {phases.data, (uint32_t)phases.len},
     };
-    cn_buf tail = open_buf(answer);
     view->status = status;
     cn_response_view_tail(status, failure, now_s, &usage, &tail);
+    cn_buf_close(&phases);
     return keep(&answer->request->arena, &tail, &view->tail, err);
 }
 

@@ -39,8 +39,8 @@ static bool is_id(const char *text, size_t len)
     return is_hex(text, len) && strspn(text, "0") < len;
 }
 
-/* 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01: version, trace, span, flags. A later version
- * may have more behind another '-'. */
+/* 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01: version, trace, span, flags. A later
+ * version may have more behind another '-'. */
 static bool parse(const char *text, cn_tracing *out)
 {
     const size_t len = strlen(text);
@@ -86,7 +86,8 @@ static uint64_t between(uint64_t from_ns, uint64_t to_ns, uint64_t now_ns)
     return to_ns > from_ns ? to_ns - from_ns : 0;
 }
 
-void cn_tracing_phases(const cn_tracing_marks *m, uint64_t now_ns, uint64_t out[CN_TRACING_PHASE_COUNT])
+void cn_tracing_phases(const cn_tracing_marks *m, uint64_t now_ns,
+                       uint64_t out[CN_TRACING_PHASE_COUNT])
 {
     const uint64_t wait_ns = between(m->submitted_ns, m->started_ns, now_ns);
     const uint64_t decode_end_ns = m->last_token_ns ? m->last_token_ns : now_ns;
@@ -123,14 +124,15 @@ static void add_text(cn_buf *out, const char *key, const char *value)
 // 64-bit integers are strings in OTLP/JSON, as in all of protobuf's JSON.
 static void add_number(cn_buf *out, const char *key, uint64_t value)
 {
-    cn_buf_add_format(out, "{\"key\":\"%s\",\"value\":{\"intValue\":\"%" PRIu64 "\"}},", key, value);
+    cn_buf_add_format(out, "{\"key\":\"%s\",\"value\":{\"intValue\":\"%" PRIu64 "\"}},", key,
+                      value);
 }
 
 static void open_span(const cn_tracing_record *r, const char *span, const char *parent,
                       const char *name, int kind, uint64_t start_ns, uint64_t end_ns, cn_buf *out)
 {
-    cn_buf_add_format(out, "{\"traceId\":\"%s\",\"spanId\":\"%s\",\"parentSpanId\":\"%s\",\"kind\":%d"
-                      ",\"startTimeUnixNano\":\"%" PRIu64 "\",\"endTimeUnixNano\":\"%" PRIu64
+    cn_buf_add_format(out, "{\"traceId\":\"%s\",\"spanId\":\"%s\",\"parentSpanId\":\"%s\","
+                      "\"kind\":%d,\"startTimeUnixNano\":\"%" PRIu64 "\",\"endTimeUnixNano\":\"%" PRIu64
                       "\",\"name\":", r->trace.id, span, parent, kind, start_ns, end_ns);
     cn_buf_add_json(out, name, strlen(name));
     cn_buf_add_text(out, ",\"attributes\":[");
@@ -168,17 +170,17 @@ static void add_request_span(const cn_tracing_record *r, uint64_t start_ns, cn_b
     close_span(out, r->status >= 500 ? ",\"status\":{\"code\":2}" : "");
 }
 
-/* What came in on the network stands before the phases and what went out behind them; only their sum is
- * known, so the network has the end. */
+/* What came in on the network stands before the phases and what went out behind them; only their sum
+ * is known, so the network has the end. */
 void cn_tracing_otlp_write(const cn_tracing_record *r, cn_buf *out)
 {
     uint64_t whole_ns = 0;
     for (int i = 0; i < CN_TRACING_PHASE_COUNT; i++) whole_ns += r->phase_ns[i];
     const uint64_t start_ns = r->end_wall_ns - whole_ns;
-    cn_buf_add_text(out, "{\"resourceSpans\":[{\"resource\":{\"attributes\":[{\"key\":\"service.name\","
-                         "\"value\":{\"stringValue\":\"cairn\"}},{\"key\":\"service.version\",\"value\":"
-                         "{\"stringValue\":\"" CN_VERSION "\"}}]},\"scopeSpans\":[{\"scope\":{\"name\":"
-                         "\"cairn\"},\"spans\":[");
+    cn_buf_add_text(out, "{\"resourceSpans\":[{\"resource\":{\"attributes\":["
+                    "{\"key\":\"service.name\",\"value\":{\"stringValue\":\"cairn\"}},"
+                    "{\"key\":\"service.version\",\"value\":{\"stringValue\":\"" CN_VERSION "\"}}]},"
+                    "\"scopeSpans\":[{\"scope\":{\"name\":\"cairn\"},\"spans\":[");
     add_request_span(r, start_ns, out);
     uint64_t at_ns = start_ns;
     for (unsigned i = 0; i < CN_TRACING_PHASE_COUNT; i++) {

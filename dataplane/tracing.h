@@ -1,6 +1,6 @@
 /* dataplane/tracing.h: where the time of one request went, and the trace that it belongs to.
- * A client may name its trace (W3C Trace Context, `traceparent`); otherwise a new one is made. The times
- * between a request's first byte and its last are told apart into phases that add up to the whole.
+ * A client may name its trace (W3C Trace Context, `traceparent`); otherwise a new one is made.
+ * The time between a request's first byte and its last is told apart into phases that add up to the whole.
  *
  * Threads: any; plain values.
  * Memory:  none of its own. */
@@ -12,7 +12,7 @@
 #include "base/buf.h"
 #include "base/random.h"
 
-/*  id        name        what the time went into */
+/*  id        name       what the time went into */
 #define CN_TRACING_PHASES(X)                                                                         \
     X(PREPARE, "prepare", "check, history, template and tokenizer")                                \
     X(QUEUE,   "queue",   "waiting for a place in the batch")                                      \
@@ -58,10 +58,13 @@ typedef struct cn_tracing_record {
     uint32_t status;                     // 499: the client went away
     uint64_t end_wall_ns;
     uint64_t phase_ns[CN_TRACING_PHASE_COUNT];
-    uint64_t prompt_tokens, cached_tokens, completion_tokens;
+    uint64_t prompt_tokens, completion_tokens;
+    uint64_t cached_tokens;              // of the prompt, not computed; of these
+    uint64_t host_tokens, store_tokens;  // from host memory, and from the store
+    uint64_t session;                    // tells stored conversations apart; 0: none
 } cn_tracing_record;
 
-/* Starts a trace, or joins the one that `traceparent` names; what is not valid, or NULL, names none. */
+/* Starts a trace, or joins the one that `traceparent` names; what is not valid names none, as NULL. */
 void cn_tracing_open(cn_tracing *trace, const char *traceparent, const cn_random *random);
 /* The field `traceparent` for whoever we answer: our span of the trace. */
 void cn_tracing_write(const cn_tracing *trace, char out[CN_TRACING_PARENT_BYTES]);
@@ -72,6 +75,6 @@ void cn_tracing_phases(const cn_tracing_marks *marks, uint64_t now_ns,
                      uint64_t out[CN_TRACING_PHASE_COUNT]);
 /* {"prepare":0.412,...}: those phases in milliseconds. */
 void cn_tracing_phases_write(const uint64_t phase_ns[CN_TRACING_PHASE_COUNT], cn_buf *out);
-/* The record as one line of OTLP/JSON (TracesData): a span for the request, and one for each phase that
- * took time, one after another. */
+/* The record as one line of OTLP/JSON (TracesData): a span for the request, and one for each phase
+ * that took time, one after another. */
 void cn_tracing_otlp_write(const cn_tracing_record *record, cn_buf *out);

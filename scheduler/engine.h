@@ -88,6 +88,8 @@ typedef struct cn_event {
     uint32_t cached_tokens;      // STARTED: prompt tokens that need no computing; of these
     uint32_t host_tokens;        // came from host memory,
     uint32_t store_tokens;       // and from the store
+    uint64_t wait_ns;            // STARTED: since submission; of this,
+    uint64_t restore_ns;         // the time that its pages took to come
     int32_t token;               // TOKEN, PROMPT
     bool last;                   // FINISHED: the generation moves back with this event
     float logprob;               // where sampling.logprob_count > 0

@@ -43,6 +43,7 @@ void cn_restore_adopt(cn_engine *e, cn_sequence *s)
 {
     CN_ASSERT(s->page_count == 0);
     if (!s->restore) return;
+    s->restore_ns = cn_tiers_restore_ns(s->restore);
     s->page_count =
         cn_tiers_restore_collect(e->tiers, s->restore, s->pages, &s->chain, s->pages_from);
     s->restore = NULL;

@@ -47,6 +47,7 @@ struct cn_sequence {
     uint32_t pages_wanted;       // WAITING: do not try again before so many are usable
     uint64_t token_ns;           // when the last token came
     uint32_t pages_from[CN_TIER_COUNT];      // of the last restore
+    uint64_t restore_ns;         // that it took
     bool asked;                  // its pages were looked for since it waits
     bool started;                // had a place in the batch before
 };

@@ -78,6 +78,8 @@ bool cn_tiers_restore_start(cn_tiers *tiers, cn_restore *restore);
 bool cn_tiers_restore_ended(const cn_restore *restore);
 /* Pages that are on the device and held. */
 uint32_t cn_tiers_restore_count(const cn_restore *restore);
+/* How long it took; 0 if it was ended before its pages were there. */
+uint64_t cn_tiers_restore_ns(const cn_restore *restore);
 /* True if it ended because the pages it held were needed for other sequences. */
 bool cn_tiers_restore_yielded(const cn_restore *restore);
 

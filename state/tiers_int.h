@@ -33,6 +33,7 @@ struct cn_restore {
     uint32_t held, moving_end, ready, asked, limit;
     uint32_t window;             // pages from the store at once
     uint64_t start_ns, deadline_ns;
+    uint64_t took_ns;            // once its end was counted
     bool chose_store;            // the store is worth it, as was decided at the first page from there
     bool chose_computing;        // what is missing can be had, but computing it is faster
     bool is_late;

@@ -74,6 +74,8 @@ bool cn_tiers_restore_ended(const cn_restore *r)
 
 uint32_t cn_tiers_restore_count(const cn_restore *r) { return r->yielded ? 0 : r->held; }
 
+uint64_t cn_tiers_restore_ns(const cn_restore *r) { return r->took_ns; }
+
 bool cn_tiers_restore_yielded(const cn_restore *r) { return r->yielded; }
 
 // Nothing from page `limit` on will come.
@@ -226,7 +228,8 @@ static void note_end(cn_tiers *t, cn_restore *r)
 {
     cn_metrics *m = t->options.metrics;
     r->noted = true;
-    cn_histogram_add(&m->restore_ns, t->now_ns - r->start_ns);
+    r->took_ns = t->now_ns - r->start_ns;
+    cn_histogram_add(&m->restore_ns, r->took_ns);
     if (r->is_late) cn_metrics_add(&m->restores_late, 1);
     else if (r->chose_computing) cn_metrics_add(&m->restores_computed, 1);
     else cn_metrics_add(r->limit == r->count ? &m->restores_whole : &m->restores_short, 1);

@@ -586,7 +586,32 @@ static void request_ids_are_harmless(void **state)
     world_finish(1, 0, CN_FINISH_LENGTH);
     world_poll();
     assert_non_null(strstr(world_body(0), "\"id\":\"cmpl-other\""));
-    assert_string_equal(world.exchanges[0].extra, "X-Request-Id: other\r\n");
+    static const char name[] = "X-Request-Id: other\r\n";
+    assert_memory_equal(world.exchanges[0].extra, name, strlen(name));
+    assert_null(strstr(world.exchanges[0].extra + strlen(name), "X-Request-Id"));
+}
+
+// The client's trace goes on, and its answer says what the time went into where it asks.
+static void a_trace_goes_on_and_phases_are_told(void **state)
+{
+    (void)state;
+    static const char trace[] = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-";
+    static const cn_http_header headers[] = {
+        {"traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"},
+        {"cairn-phases", "1"}};
+    world_send_with(0, "POST", "/v1/completions", "{\"prompt\":\"p\"}", headers, 2);
+    world_start(0, 0, 0);
+    world_finish(0, 0, CN_FINISH_LENGTH);
+    world_poll();
+    assert_non_null(strstr(world.exchanges[0].extra, trace));
+    assert_null(strstr(world.exchanges[0].extra, "00f067aa0ba902b7"));
+    assert_non_null(strstr(world_body(0), ",\"phases_ms\":{\"prepare\":"));
+    world_send(0, "POST", "/v1/completions", "{\"prompt\":\"p\"}");
+    world_start(1, 0, 0);
+    world_finish(1, 0, CN_FINISH_LENGTH);
+    world_poll();
+    assert_null(strstr(world.exchanges[0].extra, trace));
+    assert_null(strstr(world_body(0), "phases_ms"));
 }
 
 /* Rings that refuse at random, clients that vanish at random: what arrives is what would have
@@ -735,6 +760,7 @@ int main(void)
         TEST(services_answer),
         TEST(keys_open_what_is_not_a_probe),
         TEST(request_ids_are_harmless),
+        TEST(a_trace_goes_on_and_phases_are_told),
         TEST(full_rings_lose_nothing),
         TEST(damaged_bodies_are_answered_or_refused),
         TEST(an_answer_beyond_its_memory_is_an_error),

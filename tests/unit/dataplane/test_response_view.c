@@ -60,7 +60,7 @@ static void write_head(live *l, bool background)
 
 static void close_view(live *l, cn_response_status status)
 {
-    const cn_response_usage usage = {11, 3, 5};
+    const cn_response_usage usage = {.input_tokens = 11, .cached_tokens = 3, .output_tokens = 5};
     const cn_err failure = {CN_E_NUMERIC, "", "it \"broke\""};
     l->view.status = status;
     l->view.closed = status != CN_RESPONSE_FAILED;
