@@ -141,6 +141,11 @@ static const tcp_script sending[] = {
         "< . 1 ack 2001 win 2500\n> . 2001+1000\n> . 3001+1000\n< . 1 ack 4001 win 2500\n> . 4001+1000\n", 0},
     {"an opened window alone lets data go", OPEN_WIN("2000") "write 4000\n> . 1+1000\n> . 1001+1000\n"
         "< . 1 ack 1 win 4000\n> . 2001+1000\n> . 3001+1000\n", 0},
+    // The first segment is longer than half of the largest window that was ever seen.
+    {"a window that opens a little after a write", "< S 0 mss 1000 win 0\n> S. 0 mss mtu\n"
+        "< . 1 ack 1 win 0\nopened\nwrite 500\nnone\n< . 1 ack 1 win 100\nwrite 200\n+190\n+30\n"
+        "> . 1+100\n< . 1 ack 101 win 60000\n> . 101+400\n> . 501+50\n> . 551+50\n> . 601+50\n"
+        "> . 651+50\n< . 1 ack 701\nnone\n", 0},
     {"a closed window is probed, less and less often", OPEN_WIN("0") "write 100\nnone\n+190\n+30\n"
         "> . 1+1 ack 1\n< . 1 ack 1 win 0\n+360\n+50\n> . 1+1\n< . 1 ack 1 win 0\n+750\n+60\n"
         "> . 1+1\n< . 1 ack 1 win 1000\n> . 1+100\n< . 1 ack 101\n", 0},
