@@ -12,6 +12,7 @@
 #include "appliance/backends.h"
 #include "appliance/nearest.h"
 #include "appliance/network.h"
+#include "dataplane/networks.h"
 #include "base/log.h"
 
 enum { API_KEY_BYTES_MAX = 512, LINE_BYTES_MAX = 100 };
@@ -351,6 +352,13 @@ cn_code cn_config_read_environment(cn_config_settings *s, char **environment, cn
 
 // ---- the whole
 
+static cn_code check_networks(const cn_config_settings *s, cn_err *err)
+{
+    cn_networks networks;
+    const cn_code code = cn_networks_parse("proxy_protocol.from", s->proxy_from, &networks, err);
+    return code == CN_OK ? cn_networks_parse("forwarded.from", s->forwarded_from, &networks, err) : code;
+}
+
 cn_code cn_config_finish(cn_config_settings *s, cn_err *err)
 {
     const cn_code code = read_api_keys_file(s, err);
@@ -376,7 +384,7 @@ cn_code cn_config_finish(cn_config_settings *s, cn_err *err)
                           "limits.queue_requests (%llu)", (unsigned long long)s->limits.choices,
                           (unsigned long long)s->limits.queue_requests);
     }
-    return cn_network_check(s, err);
+    return check_networks(s, err) ? err->code : cn_network_check(s, err);
 }
 
 static const char *source_name(cn_config_source source)

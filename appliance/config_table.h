@@ -14,6 +14,8 @@
     X("model",              model,          "",      "directory of the Hugging Face checkpoint to serve") \
     X("model_name",         model_name,     "",      "name of the model for clients; default: the directory's name") \
     X("listen",             listen,         "127.0.0.1:8000", "address and port for clients; port 0: any free one") \
+    X("proxy_protocol.from", proxy_from,    "",      "networks of load balancers, separated by commas: each connection must come from one and begin with a PROXY header; default: none does") \
+    X("forwarded.from",     forwarded_from, "",      "networks of proxies whose X-Forwarded-For names the client, in the log; default: none") \
     X("backend",            backend,        "cpu",   "hardware to compute on: cpu; cuda-emu: the kernels of the GPU, emulated and slow") \
     X("cpu.path",           cpu_path,       "",      "instruction set: avx512-bf16, avx512, avx2, portable; default: the best there is") \
     X("api_keys_file",      api_keys_file,  "",      "file with one API key per line; without it, and without keys, all clients are served") \

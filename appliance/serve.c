@@ -73,6 +73,7 @@ struct serve {
     cn_engine *engine;
     cn_session *session;         // NULL: no store
     cn_network *network;         // NULL: kernel sockets
+    cn_networks proxy_from, forwarded_from;
     cn_http *http;
     cn_api *api;
     cn_state *state;
@@ -296,8 +297,13 @@ static cn_code open_front(serve *s, cn_err *err)
         .metrics = s->metrics,
         .net_wake = &s->net.wake,
         .api_wake = &s->front.wake,
+        .proxy_from = &s->proxy_from,
+        .forwarded_from = &s->forwarded_from,
     };
-    cn_code code = raise_descriptor_limit(s, err);
+    cn_code code = cn_networks_parse("proxy_protocol.from", c->proxy_from, &s->proxy_from, err);
+    if (code == CN_OK)
+        code = cn_networks_parse("forwarded.from", c->forwarded_from, &s->forwarded_from, err);
+    if (code == CN_OK) code = raise_descriptor_limit(s, err);
     if (code == CN_OK) code = open_session(s, err);
     if (code == CN_OK) code = cn_http_open(&http, &s->http, err);
     if (code != CN_OK) return code;

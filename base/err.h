@@ -23,6 +23,7 @@
     X(E_CONTEXT,        400, "invalid_request_error",  "context_length_exceeded",  "prompt and answer exceed the context window") \
     X(E_HTTP,           400, "invalid_request_error",  "malformed_http",           "bytes that are not HTTP/1.1") \
     X(E_AUTH,           401, "invalid_request_error",  "invalid_api_key",          "no API key, or a wrong one") \
+    X(E_PEER,           403, "invalid_request_error",  "untrusted_peer",           "a connection from outside the networks that may make one") \
     X(E_NOT_FOUND,      404, "invalid_request_error",  "not_found",                "no such route or object") \
     X(E_ABSENT,         404, "invalid_request_error",  "",                         "no such response, conversation or item") \
     X(E_MODEL,          404, "invalid_request_error",  "model_not_found",          "no such model") \

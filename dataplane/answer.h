@@ -99,6 +99,7 @@ struct cn_answer {
     cn_reply reply;
     uint8_t tenant[CN_AUTH_TENANT_BYTES];
     char request_id[136];
+    const char *session;         // its name for load balancers, until the reply has it; NULL: none
     char route[32];              // for the log: the path of the table, or "-"
 
     cn_params params;

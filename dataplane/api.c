@@ -7,6 +7,7 @@
 #include <xxhash.h>
 
 #include "base/assert.h"
+#include "dataplane/affinity.h"
 #include "dataplane/api_int.h"
 #include "dataplane/conversations.h"
 #include "dataplane/responses.h"
@@ -179,6 +180,7 @@ static cn_answer *open_answer(cn_api *api, cn_http_request *request)
     a->tells_phases = cn_http_request_header(request, "cairn-phases") != NULL;
     cn_tracing_open(&a->trace, cn_http_request_header(request, "traceparent"), &api->options.random);
     cn_api_name_request(a, cn_http_request_header(request, "x-request-id"));
+    cn_affinity_read(a);
     return a;
 }
 
@@ -239,9 +241,11 @@ static void log_record(const cn_answer *a, const cn_tracing_record *r, uint64_t 
 #undef X
     };
     const uint64_t first_ns = a->marks.first_token_ns;
-    cn_log_field fields[10 + CN_TRACING_PHASE_COUNT] = {
+    enum { FIELDS = 11 };
+    cn_log_field fields[FIELDS + CN_TRACING_PHASE_COUNT] = {
         cn_log_text("id", r->request_id), cn_log_text("trace", r->trace.id),
-        cn_log_text("method", a->request->method), cn_log_text("route", r->route),
+        cn_log_text("peer", a->request->peer), cn_log_text("method", a->request->method),
+        cn_log_text("route", r->route),
         cn_log_number("status", (int64_t)r->status),
         cn_log_number("prompt_tokens", (int64_t)r->prompt_tokens),
         cn_log_number("cached_tokens", (int64_t)r->cached_tokens),
@@ -249,9 +253,10 @@ static void log_record(const cn_answer *a, const cn_tracing_record *r, uint64_t 
         cn_log_number("first_token_us", first_ns ? elapsed_us(a, first_ns) : 0),
         cn_log_number("total_us", elapsed_us(a, now_ns))};
     for (int i = 0; i < CN_TRACING_PHASE_COUNT; i++) {
-        fields[10 + i] = cn_log_number(phases[i], (int64_t)(r->phase_ns[i] / 1000));
+        fields[FIELDS + i] = cn_log_number(phases[i], (int64_t)(r->phase_ns[i] / 1000));
     }
-    cn_log_write(a->api->options.log, CN_LOG_INFO, "request", fields, 10 + CN_TRACING_PHASE_COUNT);
+    cn_log_write(a->api->options.log, CN_LOG_INFO, "request", fields,
+                 FIELDS + CN_TRACING_PHASE_COUNT);
 }
 
 // The reply has left, or nobody waits for it.
@@ -290,6 +295,7 @@ static bool work(cn_answer *a)
     cn_ask_go_on(a);
     const bool cancelled = cn_answer_retry_cancel(a);
     const bool told = !a->kind->pump || a->reply.gone || a->kind->pump(a);
+    if (a->reply.state == CN_REPLY_STARTING) cn_affinity_reply(a);
     const bool sent = cn_reply_pump(&a->reply);
     if (a->reply.state == CN_REPLY_ENDED) {
         release_exchange(a);
@@ -442,14 +448,25 @@ bool cn_api_poll(cn_api *api)
     return any;
 }
 
+void cn_api_retire(cn_api *api)
+{
+    atomic_store_explicit(&api->retiring, true, memory_order_relaxed);
+}
+
 void cn_api_drain(cn_api *api)
 {
+    cn_api_retire(api);
     atomic_store_explicit(&api->draining, true, memory_order_relaxed);
 }
 
 void cn_api_block(cn_api *api, const char *why)
 {
     atomic_store_explicit(&api->blocked, why, memory_order_relaxed);
+}
+
+void cn_api_stall(cn_api *api, const char *thread)
+{
+    atomic_store_explicit(&api->stalled, thread, memory_order_relaxed);
 }
 
 void cn_api_abort(cn_api *api)

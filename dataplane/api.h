@@ -64,12 +64,18 @@ void cn_api_close(cn_api *api);
 /* One round: requests in, engine events out. Never blocks; false if there was nothing to do. */
 bool cn_api_poll(cn_api *api);
 
-/* From now on /readyz says 503 and new generations are refused with CN_E_DRAINING; running ones go on.
+/* From now on /readyz says 503, so that load balancers send their clients elsewhere; what arrives is
+ * served all the same. [any] */
+void cn_api_retire(cn_api *api);
+/* As retire, and new generations are refused with CN_E_DRAINING; running ones go on.
  * [any] */
 void cn_api_drain(cn_api *api);
 /* While `why` is not NULL, /readyz says 503 and gives it as the reason (a network link that is down);
  * what arrives is served all the same. Static text, fit for JSON. [any] */
 void cn_api_block(cn_api *api, const char *why);
+/* While `thread` is not NULL, /livez and /readyz say 503 and name it: it does not go on. Static text.
+ * [any] */
+void cn_api_stall(cn_api *api, const char *thread);
 /* Ends running generations as cancelled: the drain's time is up. [any] */
 void cn_api_abort(cn_api *api);
 /* Requests that are being answered. [any] */

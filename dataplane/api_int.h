@@ -10,7 +10,7 @@
  *   ask.c            calls to the session, and how an answer goes on after them
  *   sse.c, answer_body.c, logprobs.c, error_body.c   what is written
  *
- * Threads: api only, but for the three atomics.
+ * Threads: api only, but for the atomics.
  * Memory:  all allocated in open; buffers grow to what answers need. */
 #pragma once
 
@@ -48,8 +48,9 @@ struct cn_api {
     cn_answer **by_exchange;     // [exchange index], while its reply goes on
     uint32_t exchange_count;
 
-    atomic_bool draining, aborting;
+    atomic_bool retiring, draining, aborting;
     _Atomic(const char *) blocked;       // why /readyz says 503; NULL: nothing is in the way
+    _Atomic(const char *) stalled;       // thread that does not go on; NULL: all do
     atomic_uint request_count;
 };
 

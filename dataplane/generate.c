@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "dataplane/affinity.h"
 #include "dataplane/json_body.h"
 
 cn_params_context cn_generate_params_context(const cn_answer *answer, unsigned requests)
@@ -133,6 +134,7 @@ cn_code cn_generate_read(cn_answer *answer, const json_t *body, uint8_t salt[CN_
     cn_code code = check_model(answer, body, err);
     if (code == CN_OK) code = cn_params_read(body, &context, &answer->params, err);
     if (code == CN_OK) code = name_request(answer, body, err);
+    if (code == CN_OK) code = cn_affinity_read_body(answer, body, err);
     return code == CN_OK ? make_salt(answer, body, salt, err) : code;
 }
 

@@ -227,6 +227,11 @@ static cn_code open_transport(cn_http *http, const cn_http_options *options, cn_
     return http->ops->open(&to, &http->transport, err);
 }
 
+static const cn_networks *some(const cn_networks *networks)
+{
+    return networks && networks->count ? networks : NULL;
+}
+
 cn_code cn_http_open_sized(const cn_http_options *options, uint32_t message_count,
                            uint32_t answer_count, cn_http **out, cn_err *err)
 {
@@ -240,6 +245,8 @@ cn_code cn_http_open_sized(const cn_http_options *options, uint32_t message_coun
     http->metrics = options->metrics;
     http->net_wake = options->net_wake;
     http->api_wake = options->api_wake;
+    http->proxy_from = some(options->proxy_from);
+    http->forwarded_from = some(options->forwarded_from);
     http->conn_max = (uint32_t)options->limits->connections;
     http->timer_ns[CN_HTTP_RECEIVE] = options->limits->http_receive_ms * 1000000;
     http->timer_ns[CN_HTTP_KEEP] = options->limits->http_idle_ms * 1000000;
@@ -303,16 +310,19 @@ const char *cn_http_address(const cn_http *http) { return http->ops->address(htt
 
 uint32_t cn_http_connection_count(const cn_http *http) { return http->open_count; }
 
+void cn_http_retire(cn_http *http) { http->retiring = true; }
+
 void cn_http_drain(cn_http *http)
 {
     if (http->draining) return;
-    http->draining = true;
+    http->draining = http->retiring = true;
     http->ops->stop_listening(http->transport);
     uint32_t index = http->timer_first[CN_HTTP_KEEP];
     while (index != NONE) {
         cn_http_conn *c = &http->conns[index];
         index = c->timer_next;
-        if (c->state == CN_HTTP_IDLE && cn_http_unsent(c) == 0) finish(http, c);
+        const bool is_idle = c->state == CN_HTTP_IDLE || c->state == CN_HTTP_PROXY;
+        if (is_idle && cn_http_unsent(c) == 0) finish(http, c);
     }
 }
 

@@ -20,6 +20,7 @@
 #include "base/limits.h"
 #include "base/metrics.h"
 #include "base/wake.h"
+#include "dataplane/networks.h"
 #include "dataplane/transport.h"
 
 typedef struct cn_http cn_http;
@@ -32,6 +33,9 @@ typedef struct cn_http_options {
     cn_metrics *metrics;         // borrowed
     cn_wake *net_wake;           // the net thread's
     cn_wake *api_wake;           // signalled when requests arrive
+    const cn_networks *proxy_from;       // load balancers that each connection must come from, with a
+                                         // PROXY header first; NULL or none: without one. Borrowed
+    const cn_networks *forwarded_from;   // ... whose X-Forwarded-For is believed; as above
 } cn_http_options;
 
 /* Listens. Errors: as the transport's open; CN_E_MEMORY. */
@@ -43,6 +47,9 @@ const char *cn_http_address(const cn_http *http);
  * `timeout_ns` (bounded by the next deadline of a connection). False if nothing happened. */
 bool cn_http_poll(cn_http *http, uint64_t timeout_ns);
 
+/* Answers with `Connection: close` from now on, so that clients and their pools go elsewhere, and still
+ * serves whoever comes. Net thread. */
+void cn_http_retire(cn_http *http);
 /* Drain: stops listening, closes idle connections, answers with `Connection: close` from now on.
  * Net thread. */
 void cn_http_drain(cn_http *http);

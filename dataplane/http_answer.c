@@ -147,7 +147,7 @@ static bool add_head(cn_http *http, cn_http_conn *c, unsigned status, int64_t le
     c->answer_left = length > 0 ? (uint64_t)length : 0;
     c->output_bytes_max = http->limits->http_output_bytes + c->answer_left;
     c->delimiter = delimiter_of(c, status, length);
-    if (http->draining || c->delimiter == CN_HTTP_BY_CLOSE) c->framing.keep_alive = false;
+    if (http->retiring || c->delimiter == CN_HTTP_BY_CLOSE) c->framing.keep_alive = false;
     cn_buf_add_text(&head, "HTTP/1.1 ");
     cn_buf_add_u64(&head, status);
     cn_buf_add_char(&head, ' ');

@@ -1,8 +1,10 @@
-#include <stdlib.h>
+#include <arpa/inet.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/assert.h"
 #include "dataplane/http_int.h"
+#include "dataplane/proxy_header.h"
 
 /* How it works. The bytes of a connection go through
  *
@@ -12,7 +14,9 @@
  *
  * While a request is with the api nothing is taken: the transport holds what comes, and with it the
  * client's window. A head that comes in one piece, as nearly all do, is scanned where it lies and
- * copied once; one that comes in pieces grows in the request's arena. */
+ * copied once; one that comes in pieces grows in the request's arena.
+ *
+ * Where a PROXY header is required, a connection begins in the state PROXY and becomes IDLE with it. */
 
 enum { HEAD_BYTES_FIRST = 1024, BODY_BYTES_FIRST = 4096 };
 
@@ -27,6 +31,21 @@ static cn_http_conn *conn_of(cn_http *http, cn_conn conn)
     return c;
 }
 
+static void set_peer(cn_http_conn *c, const char *peer)
+{
+    snprintf(c->peer, sizeof c->peer, "%s", peer);
+}
+
+static void refuse_stranger(cn_http *http, cn_http_conn *c)
+{
+    cn_err err;
+    cn_err_set(&err, CN_E_PEER, "connection from %s: this listener serves the load balancers in "
+               "proxy_protocol.from alone", c->peer);
+    c->framing = (cn_http_framing){0};
+    cn_metrics_add(&http->metrics->malformed, 1);
+    cn_http_refuse(http, c, &err);
+}
+
 void cn_http_opened(void *self, cn_conn conn, const char *peer)
 {
     cn_http *http = self;
@@ -34,17 +53,16 @@ void cn_http_opened(void *self, cn_conn conn, const char *peer)
     cn_http_conn *c = &http->conns[conn.index];
     CN_ASSERT(c->state == CN_HTTP_CLOSED);
     c->conn = conn;
-    c->state = CN_HTTP_IDLE;
-    size_t len = strlen(peer);
-    if (len >= sizeof c->peer) len = sizeof c->peer - 1;
-    memcpy(c->peer, peer, len);
-    c->peer[len] = '\0';
+    c->state = http->proxy_from ? CN_HTTP_PROXY : CN_HTTP_IDLE;
+    c->is_forwarder = http->forwarded_from && cn_networks_has(http->forwarded_from, peer);
+    set_peer(c, peer);
     cn_buf_init(&c->output, SIZE_MAX / 2);       // output_add holds it to the limit
     c->output_bytes_max = http->limits->http_output_bytes;
     http->open_count++;
     cn_metrics_add(&http->metrics->connections_total, 1);
     cn_metrics_set(&http->metrics->connections, http->open_count);
     cn_http_timer_set(http, c, CN_HTTP_KEEP);
+    if (http->proxy_from && !cn_networks_has(http->proxy_from, peer)) refuse_stranger(http, c);
 }
 
 // Room for `len` bytes at *at + used, kept under `max` as long as that is enough.
@@ -88,13 +106,29 @@ static void begin_request(cn_http *http, cn_http_conn *c)
     cn_http_timer_set(http, c, CN_HTTP_RECEIVE);
 }
 
+// The client that the nearest proxy names: the last of the last X-Forwarded-For, if it is an address.
+static const char *forwarded_client(const cn_http_request *request)
+{
+    const char *value = NULL;
+    uint8_t ip[16];
+    for (uint32_t i = 0; i < request->header_count; i++) {
+        if (strcmp(request->headers[i].name, "x-forwarded-for") == 0) value = request->headers[i].value;
+    }
+    if (!value) return NULL;
+    const char *comma = strrchr(value, ',');
+    const char *last = comma ? comma + 1 + strspn(comma + 1, " \t") : value;
+    return inet_pton(AF_INET, last, ip) == 1 || inet_pton(AF_INET6, last, ip) == 1 ? last : NULL;
+}
+
 static void complete(cn_http *http, cn_http_conn *c)
 {
     cn_http_request *request = c->request;
     request->body = c->body ? c->body : "";
     request->body_len = (size_t)c->body_len;
     if (c->body) c->body[c->body_len] = '\0';
-    request->peer = cn_arena_copy(&request->arena, c->peer, strlen(c->peer));
+    const char *forwarded = c->is_forwarder ? forwarded_client(request) : NULL;
+    request->peer = forwarded ? forwarded
+                              : cn_arena_copy(&request->arena, c->peer, strlen(c->peer));
     request->received_ns = cn_http_now(http);
     if (!request->peer) {
         cn_http_drop(http, c);
@@ -181,12 +215,51 @@ static cn_code receive_some(cn_http *http, cn_http_conn *c, const char *data, si
     return receive_length(http, c, data, len, taken);
 }
 
+static cn_code begin_proxy_header(cn_http *http, cn_http_conn *c)
+{
+    c->request = cn_http_request_take(http);
+    if (!c->request) return CN_E_MEMORY;
+    c->framing = (cn_http_framing){0};
+    c->head = cn_arena_take(&c->request->arena, CN_PROXY_HEADER_BYTES_MAX);
+    c->head_len = 0;
+    cn_http_timer_set(http, c, CN_HTTP_RECEIVE);
+    return c->head ? CN_OK : CN_E_MEMORY;
+}
+
+/* Collects the PROXY header in a request's arena; returns how much of the data is its. Whatever is
+ * longer than any header is wrong before it is whole, so there is always room. */
+static size_t receive_proxy_header(cn_http *http, cn_http_conn *c, const char *data, size_t len)
+{
+    cn_proxy_header header;
+    cn_err err;
+    if (!c->request && begin_proxy_header(http, c) != CN_OK) {
+        cn_http_drop(http, c);
+        return len;
+    }
+    const uint32_t had = c->head_len, room = CN_PROXY_HEADER_BYTES_MAX - had;
+    const uint32_t added = len < room ? (uint32_t)len : room;
+    memcpy(c->head + had, data, added);
+    c->head_len += added;
+    if (cn_proxy_header_parse(c->head, c->head_len, &header, &err) != CN_OK) {
+        cn_metrics_add(&http->metrics->malformed, 1);
+        cn_http_refuse(http, c, &err);
+        return len;
+    }
+    if (header.bytes == 0) return added;
+    if (header.client[0]) set_peer(c, header.client);
+    cn_http_request_put(http, c->request);
+    c->request = NULL;
+    c->state = CN_HTTP_IDLE;
+    cn_http_timer_set(http, c, CN_HTTP_KEEP);
+    return header.bytes - had;
+}
+
 size_t cn_http_received(void *self, cn_conn conn, const char *data, size_t len)
 {
     cn_http *http = self;
     cn_http_conn *c = conn_of(http, conn);
-    size_t at = 0;
-    if (c->state == CN_HTTP_IDLE && len) begin_request(http, c);
+    size_t at = c->state == CN_HTTP_PROXY && len ? receive_proxy_header(http, c, data, len) : 0;
+    if (c->state == CN_HTTP_IDLE && at < len) begin_request(http, c);
     while (at < len && (c->state == CN_HTTP_HEAD || c->state == CN_HTTP_BODY)) {
         cn_err err;
         size_t taken = 0;

@@ -24,6 +24,7 @@ enum {
 
 typedef enum cn_http_state {
     CN_HTTP_CLOSED,
+    CN_HTTP_PROXY,                       // its PROXY header is not whole
     CN_HTTP_IDLE,                        // no byte of a request
     CN_HTTP_HEAD,                        // some of a head
     CN_HTTP_BODY,                        // some of a body
@@ -36,7 +37,7 @@ typedef enum cn_http_state {
  * deadlines. */
 typedef enum cn_http_timer {
     CN_HTTP_NO_TIMER,
-    CN_HTTP_RECEIVE,                     // http_receive_ms, from the first byte of a request
+    CN_HTTP_RECEIVE,                     // http_receive_ms, from the first byte of a request or header
     CN_HTTP_KEEP,                        // http_idle_ms, while idle or reading the end of an answer
     CN_HTTP_TIMERS
 } cn_http_timer;
@@ -56,6 +57,7 @@ typedef struct cn_http_conn {
     bool dirty;                          // in the list of those to be flushed this round
     bool write_blocked;                  // the transport took less; writable goes on
     bool queued;                         // in the queue of messages for a full ring
+    bool is_forwarder;                   // its X-Forwarded-For is believed
     bool gone_waiting;                   // an exchange of this place ended, the api is not told yet
     uint32_t timer_prev, timer_next;
     uint32_t queue_next;
@@ -108,7 +110,9 @@ struct cn_http {
     cn_wake *net_wake, *api_wake;
     uint32_t conn_max, open_count;
     cn_http_conn *conns;
-    bool draining;
+    const cn_networks *proxy_from, *forwarded_from;      // NULL: none
+    bool retiring;                       // answers say Connection: close
+    bool draining;                       // ... and nothing new is accepted
     bool api_told;                       // requests were pushed in this round
     uint64_t now_ns;                     // of this round; 0: not asked yet
     uint64_t date_s;                     // second that `date` tells

@@ -21,7 +21,7 @@ typedef enum cn_reply_state {
     CN_REPLY_ENDED               // complete in the ring, or the client has gone
 } cn_reply_state;
 
-enum { CN_REPLY_EXTRA_BYTES = 1024 };
+enum { CN_REPLY_EXTRA_BYTES = 2048 };
 
 typedef struct cn_reply {
     cn_http *http;

@@ -197,24 +197,35 @@ static void add_store(const cn_api *api, cn_buf *out)
                       state.pages_up ? "up" : "away");
 }
 
+/* `status` is the gravest reason; `reasons` has all of them. */
 static cn_code answer_ready(cn_answer *answer)
 {
     const cn_api *api = answer->api;
-    const bool draining = atomic_load_explicit(&api->draining, memory_order_relaxed);
+    cn_buf *out = &answer->reply.out;
+    const char *stalled = atomic_load_explicit(&api->stalled, memory_order_relaxed);
     const char *blocked = atomic_load_explicit(&api->blocked, memory_order_relaxed);
-    if (draining || blocked) cn_reply_header(&answer->reply, "Retry-After", "1");
-    if (draining) {
-        cn_buf_add_text(&answer->reply.out,
-                        "{\"ready\":false,\"status\":\"draining\",\"reasons\":[\"draining: the "
-                        "server is shutting down; running answers go on\"]");
-    } else if (blocked) {
-        cn_buf_add_format(&answer->reply.out,
-                          "{\"ready\":false,\"status\":\"blocked\",\"reasons\":[\"%s\"]", blocked);
-    } else {
-        cn_buf_add_text(&answer->reply.out, "{\"ready\":true,\"status\":\"ok\",\"reasons\":[]");
-    }
-    add_store(api, &answer->reply.out);
-    reply_json(answer, draining || blocked ? 503 : 200);
+    const bool draining = atomic_load_explicit(&api->retiring, memory_order_relaxed);
+    const char *status = stalled ? "stalled" : draining ? "draining" : blocked ? "blocked" : NULL;
+    cn_buf_add_format(out, "{\"ready\":%s,\"status\":\"%s\",\"reasons\":[", status ? "false" : "true",
+                      status ? status : "ok");
+    if (stalled) cn_buf_add_format(out, "\"stalled: the %s thread does not go on\",", stalled);
+    if (draining)
+        cn_buf_add_text(out, "\"draining: the server is shutting down; running answers go on\",");
+    if (blocked) cn_buf_add_format(out, "\"%s\",", blocked);
+    if (status) out->len--;              // the last comma
+    cn_buf_add_char(out, ']');
+    add_store(api, out);
+    if (status) cn_reply_header(&answer->reply, "Retry-After", "1");
+    reply_json(answer, status ? 503 : 200);
+    return CN_OK;
+}
+
+static cn_code answer_live(cn_answer *answer)
+{
+    const char *stalled = atomic_load_explicit(&answer->api->stalled, memory_order_relaxed);
+    if (stalled) cn_buf_add_format(&answer->reply.out, "{\"live\":false,\"stalled\":\"%s\"}", stalled);
+    else cn_buf_add_text(&answer->reply.out, "{\"live\":true}");
+    reply_json(answer, stalled ? 503 : 200);
     return CN_OK;
 }
 
@@ -241,7 +252,7 @@ cn_code cn_service_answer(cn_answer *answer, const cn_route *route, cn_err *err)
     case CN_ROUTE_TOKENIZE:
     case CN_ROUTE_DETOKENIZE:
     case CN_ROUTE_APPLY_TEMPLATE: return answer_body(answer, route->id, err);
-    case CN_ROUTE_LIVEZ: return answer_text(answer, "{\"live\":true}");
+    case CN_ROUTE_LIVEZ: return answer_live(answer);
     case CN_ROUTE_READYZ:
     case CN_ROUTE_HEALTH: return answer_ready(answer);
     case CN_ROUTE_METRICS: return answer_metrics(answer);

@@ -288,8 +288,10 @@ static const char *parse_arguments(int argc, char **argv)
 
 static cn_code open_http(const char *address, cn_err *err)
 {
-    cn_http_options options = {&cn_transport_kernel_ops, address, &the.limits, cn_clock_system(),
-                               &the.metrics, &the.net_wake, &the.api_wake};
+    cn_http_options options = {
+        .transport = &cn_transport_kernel_ops, .address = address, .limits = &the.limits,
+        .clock = cn_clock_system(), .metrics = &the.metrics, .net_wake = &the.net_wake,
+        .api_wake = &the.api_wake};
     if (the.device) {
         const cn_nic_dpdk_options port = {.device = the.device, .cpu = -1};
         const cn_code code = cn_nic_dpdk_open(&port, &the.nic, err);

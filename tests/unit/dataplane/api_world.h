@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "dataplane/api.h"
+#include "dataplane/reply.h"
 #include "state/store_sim.h"
 #include "tests/unit/cmocka_all.h"
 #include "tests/unit/dataplane/fake_tokenizer.h"
@@ -23,7 +24,7 @@ enum { WORLD_EXCHANGES = 8, WORLD_EVENTS = 4096, WORLD_CONTEXT = 200 };
 typedef struct world_exchange {
     unsigned status;
     int64_t length;
-    char extra[512], type[64];
+    char extra[CN_REPLY_EXTRA_BYTES], type[64];
     cn_buf body;
     uint32_t sends;
     bool ended;

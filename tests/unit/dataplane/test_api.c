@@ -515,6 +515,76 @@ static void a_drain_refuses_new_work_and_ends_old(void **state)
     assert_int_equal(cn_api_request_count(world.api), 0);
 }
 
+static void a_retiring_server_says_so_and_serves(void **state)
+{
+    (void)state;
+    cn_api_retire(world.api);
+    world_send(1, "GET", "/readyz", "");
+    assert_int_equal(world.exchanges[1].status, 503);
+    assert_body(1, "{\"ready\":false,\"status\":\"draining\",\"reasons\":[\"draining: the server is "
+                   "shutting down; running answers go on\"],\"store\":null}");
+    post("/v1/completions", "{\"prompt\":\"p\"}");
+    assert_int_equal(world.generation_count, 1);
+    world_finish(0, 0, CN_FINISH_LENGTH);
+    world_poll();
+    assert_int_equal(world.exchanges[0].status, 200);
+}
+
+static void reasons_are_told_together(void **state)
+{
+    (void)state;
+    cn_api_block(world.api, "port: the link is down");
+    cn_api_stall(world.api, "engine");
+    world_send(1, "GET", "/readyz", "");
+    assert_int_equal(world.exchanges[1].status, 503);
+    assert_body(1, "{\"ready\":false,\"status\":\"stalled\",\"reasons\":[\"stalled: the engine thread does "
+                   "not go on\",\"port: the link is down\"],\"store\":null}");
+    world_send(1, "GET", "/livez", "");
+    assert_int_equal(world.exchanges[1].status, 503);
+    assert_body(1, "{\"live\":false,\"stalled\":\"engine\"}");
+    cn_api_stall(world.api, NULL);
+    world_send(1, "GET", "/livez", "");
+    assert_int_equal(world.exchanges[1].status, 200);
+    cn_api_block(world.api, NULL);
+    world_send(1, "GET", "/health", "");
+    assert_int_equal(world.exchanges[1].status, 200);
+}
+
+// A load balancer that keeps a session on one appliance reads its name from any of these.
+static void sessions_have_names(void **state)
+{
+    (void)state;
+    static const struct { cn_http_header fields[2]; const char *body, *extra; } rows[] = {
+        {{{"x-session-id", "s1"}}, "", "X-Session-Id: s1\r\n"},
+        {{{"x-session-affinity", "s2"}}, "", "X-Session-Id: s2\r\nX-Session-Affinity: s2\r\n"},
+        {{{"x-dynamo-session-id", "s3"}}, "", "X-Session-Id: s3\r\nX-Dynamo-Session-Id: s3\r\n"},
+        {{{"x-correlation-id", "s4"}, {"x-session-id", "s5"}}, "",
+         "X-Session-Id: s5\r\nX-Correlation-ID: s4\r\n"},
+        {{{"x-session-id", "s6"}}, ",\"prompt_cache_key\":\"k\"", "X-Session-Id: s6\r\n"},
+        {{{"x-session-id", "not harmless"}}, ",\"prompt_cache_key\":\"k1\"", "X-Session-Id: k1\r\n"},
+        {{{NULL, NULL}}, ",\"prompt_cache_key\":\"k2\",\"conversation\":\"conv_1\"", "X-Session-Id: k2\r\n"},
+        {{{NULL, NULL}}, ",\"conversation\":\"conv_1\"", "X-Session-Id: conv_1\r\n"},
+        {{{NULL, NULL}}, ",\"conversation\":{\"id\":\"conv_2\"}", "X-Session-Id: conv_2\r\n"},
+        {{{NULL, NULL}}, ",\"prompt_cache_key\":7,\"request_id\":\"r7\"", "X-Session-Id: r7\r\n"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char body[160];
+        const uint32_t count = !rows[i].fields[0].name ? 0 : rows[i].fields[1].name ? 2 : 1;
+        snprintf(body, sizeof body, "{\"prompt\":\"p\",\"max_tokens\":1%s}", rows[i].body);
+        world_send_with(0, "POST", "/v1/completions", body, rows[i].fields, count);
+        world_finish(world.generation_count - 1, 0, CN_FINISH_LENGTH);
+        world_poll();
+        assert_int_equal(world.exchanges[0].status, 200);
+        const char *told = strstr(world.exchanges[0].extra, "X-Session-Id: ");
+        assert_non_null(told);
+        assert_string_equal(told, rows[i].extra);
+    }
+    world_send_with(0, "GET", "/livez", "", rows[0].fields, 1);
+    assert_non_null(strstr(world.exchanges[0].extra, "X-Session-Id: s1\r\n"));
+    world_send(0, "GET", "/livez", "");
+    assert_null(strstr(world.exchanges[0].extra, "X-Session-Id"));
+}
+
 static void services_answer(void **state)
 {
     (void)state;
@@ -757,6 +827,9 @@ int main(void)
         TEST(a_fault_becomes_an_error_before_and_in_a_stream),
         TEST(a_full_queue_refuses_all_prompts_or_none),
         TEST(a_drain_refuses_new_work_and_ends_old),
+        TEST(a_retiring_server_says_so_and_serves),
+        TEST(reasons_are_told_together),
+        TEST(sessions_have_names),
         TEST(services_answer),
         TEST(keys_open_what_is_not_a_probe),
         TEST(request_ids_are_harmless),

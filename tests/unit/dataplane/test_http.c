@@ -337,6 +337,29 @@ static void drain_lets_answers_leave(void **state)
     world_close(w);
 }
 
+// Before it stops accepting, a server that is to end sends its clients' pools elsewhere and loses nobody.
+static void a_retiring_server_serves_and_says_close(void **state)
+{
+    (void)state;
+    world *w = world_default();
+    sim_client *idle = sim_connect(), *kept = sim_connect();
+    sim_text(kept, GET_X);
+    world_run(w);
+    cn_http_retire(w->http);
+    sim_client *late = sim_connect();
+    sim_text(late, GET_X);
+    sim_text(kept, GET_X);
+    world_run(w);
+    assert_int_equal(w->request_count, 3);
+    assert_true(late->finished && kept->finished);
+    assert_non_null(strstr(sim_output(late), "\r\nConnection: close\r\n"));
+    assert_false(idle->finished);
+    cn_http_drain(w->http);
+    world_run(w);
+    assert_true(idle->finished);
+    world_close(w);
+}
+
 // ---- memory, threads, opening ------------------------------------------------------------------
 
 // Requests that were received, waiting, in the ring or at the api when everything ends are freed:
@@ -364,8 +387,9 @@ static void open_passes_on_what_the_transport_says(void **state)
     cn_err err;
     cn_http *http;
     assert_int_equal(cn_wake_open(&wake, NULL), CN_OK);
-    const cn_http_options options = {&cn_transport_kernel_ops, "nowhere", &limits,
-                                     cn_clock_system(), metrics, &wake, &wake};
+    const cn_http_options options = {
+        .transport = &cn_transport_kernel_ops, .address = "nowhere", .limits = &limits,
+        .clock = cn_clock_system(), .metrics = metrics, .net_wake = &wake, .api_wake = &wake};
     assert_int_equal(cn_http_open(&options, &http, &err), CN_E_INVALID);
     assert_null(http);
     assert_non_null(strstr(err.text, "\"nowhere\" has no port"));
@@ -430,6 +454,7 @@ int main(void)
         cmocka_unit_test(requests_wait_when_the_ring_is_full),
         cmocka_unit_test(every_exchange_ends_in_every_history),
         cmocka_unit_test(drain_lets_answers_leave),
+        cmocka_unit_test(a_retiring_server_serves_and_says_close),
         cmocka_unit_test(close_frees_what_is_under_way),
         cmocka_unit_test(open_passes_on_what_the_transport_says),
         cmocka_unit_test(two_threads),
