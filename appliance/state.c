@@ -10,19 +10,17 @@
 #include "state/redis_private.h"
 #include "state/store_redis.h"
 
-enum { PASSWORD_BYTES = 192, OPS_OF_PORT = 1024 };
+enum { OPS_OF_PORT = 1024 };
 
 struct cn_state {
     cn_state_options options;
     cn_durability durability;
-    char password[PASSWORD_BYTES];
+    char password[CN_STATE_PASSWORD_BYTES];
     cn_redis_private *servers;       // NULL: none of our own
     cn_store *store;                 // NULL: none
 };
 
-// Where the private servers' files are, if nobody says: what systemd gives, then the user's own
-// place.
-static void write_directory(const cn_config_settings *c, char *out, size_t bytes)
+void cn_state_directory(const cn_config_settings *c, char *out, size_t bytes)
 {
     const char *given = c->state_directory[0] ? c->state_directory : getenv("STATE_DIRECTORY");
     const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
@@ -43,7 +41,7 @@ static cn_code open_private(cn_state *s, cn_err *err)
 {
     const cn_config_settings *c = s->options.settings;
     char directory[1024];
-    write_directory(c, directory, sizeof directory);
+    cn_state_directory(c, directory, sizeof directory);
     const cn_redis_private_options options = {
         .directory = directory,
         .durability = s->durability,
@@ -63,23 +61,23 @@ static cn_code open_private(cn_state *s, cn_err *err)
     return code;
 }
 
-static cn_code read_password(cn_state *s, cn_err *err)
+cn_code cn_state_password(const cn_config_settings *c, char out[CN_STATE_PASSWORD_BYTES], cn_err *err)
 {
-    const char *path = s->options.settings->state_password_file;
+    const char *path = c->state_password_file;
+    out[0] = '\0';
     if (!path[0]) return CN_OK;
     FILE *file = fopen(path, "re");
     if (!file)
         return cn_err_set(err, CN_E_IO, "state.password_file: %s: %s", path, strerror(errno));
-    const size_t len = fread(s->password, 1, sizeof s->password, file);
+    const size_t len = fread(out, 1, CN_STATE_PASSWORD_BYTES, file);
     fclose(file);
-    const bool fits = len < sizeof s->password;
-    s->password[fits ? len : 0] = '\0';
-    for (size_t i = strlen(s->password); i > 0 && isspace((unsigned char)s->password[i - 1]); i--)
-        s->password[i - 1] = '\0';
-    return fits && s->password[0]
+    const bool fits = len < CN_STATE_PASSWORD_BYTES;
+    out[fits ? len : 0] = '\0';
+    for (size_t i = strlen(out); i > 0 && isspace((unsigned char)out[i - 1]); i--) out[i - 1] = '\0';
+    return fits && out[0]
                ? CN_OK
                : cn_err_set(err, CN_E_INVALID, "state.password_file: %s: must hold 1 to %d bytes",
-                            path, PASSWORD_BYTES - 1);
+                            path, CN_STATE_PASSWORD_BYTES - 1);
 }
 
 cn_code cn_state_open(const cn_state_options *options, cn_state **out, cn_err *err)
@@ -106,7 +104,7 @@ cn_code cn_state_open(const cn_state_options *options, cn_state **out, cn_err *e
     if (!s) return cn_err_set(err, CN_E_MEMORY, "no memory");
     s->options = *options;
     s->durability = (cn_durability)durability;
-    cn_code code = is_redis ? read_password(s, err) : CN_OK;
+    cn_code code = is_redis ? cn_state_password(c, s->password, err) : CN_OK;
     if (is_private) code = open_private(s, err);
     if (code != CN_OK) cn_state_close(s);
     else *out = s;

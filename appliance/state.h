@@ -17,6 +17,7 @@
 typedef struct cn_state cn_state;
 
 enum { CN_STATE_PORT_API, CN_STATE_PORT_ENGINE, CN_STATE_PORT_COUNT };
+enum { CN_STATE_PASSWORD_BYTES = 192 };
 
 typedef struct cn_state_options {
     const cn_config_settings *settings;
@@ -40,3 +41,10 @@ void cn_state_close(cn_state *state);
 cn_store *cn_state_store(const cn_state *state);
 /* One round of the store's thread, as in cn_store_ops. There must be a store. */
 bool cn_state_poll(cn_state *state, uint64_t timeout_ns);
+
+/* Where the private servers' files are: as configured, what systemd gives (STATE_DIRECTORY), or the
+ * user's own place. */
+void cn_state_directory(const cn_config_settings *settings, char *out, size_t bytes);
+/* The password of state.password_file, "" where none is configured. Errors: CN_E_IO, CN_E_INVALID. */
+cn_code cn_state_password(const cn_config_settings *settings, char out[CN_STATE_PASSWORD_BYTES],
+                          cn_err *err);

@@ -14,6 +14,7 @@ typedef struct cn_nic_finding {
     const char *check;           // "huge_pages"
     cn_nic_health health;        // POOR: it works, and a sentence says what would be better
     char text[256];
+    char fix[256];               // the command that repairs it; "" if it is FINE
 } cn_nic_finding;
 
 enum { CN_NIC_FINDING_MAX = 16 };
@@ -24,6 +25,12 @@ typedef struct cn_nic_doctor_options {
     uint32_t memory_mb;          // that the port will want
     int32_t cpu;                 // that the net thread is to be pinned to; -1: none
 } cn_nic_doctor_options;
+
+/* The checks by name, and what each looks at, for people; *count of them. */
+typedef struct cn_nic_doctor_check {
+    const char *name, *what;
+} cn_nic_doctor_check;
+const cn_nic_doctor_check *cn_nic_doctor_checks(uint32_t *count);
 
 /* Writes at most CN_NIC_FINDING_MAX findings, one per check that concerns the device; returns how
  * many. */

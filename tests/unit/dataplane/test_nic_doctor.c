@@ -99,6 +99,7 @@ static void expect(const char *device, int32_t cpu, const char *check, cn_nic_he
     if (f->health != health || !strstr(f->text, words)) print_message("%s: %s\n", check, f->text);
     assert_int_equal(f->health, health);
     assert_non_null(strstr(f->text, words));
+    assert_int_equal(f->fix[0] != '\0', health != CN_NIC_FINE);     // whatever is wrong has a repair
 }
 
 static void a_healthy_machine_is_fine(void **state)
