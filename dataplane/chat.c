@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <sodium.h>
+
 #include "dataplane/json_body.h"
 
 /* How it works. Templates are written against what transformers gives them, so messages are brought
@@ -46,6 +48,23 @@ static bool loops_over_content(const char *text, size_t len)
     return false;
 }
 
+static const char *const special_tokens[] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                             "pad_token", "cls_token", "mask_token"};
+enum { SPECIAL_TOKENS = sizeof special_tokens / sizeof special_tokens[0] };
+
+static void digest_template(const cn_checkpoint *checkpoint, const char *text, size_t len,
+                            uint8_t out[CN_KEY_BYTES])
+{
+    crypto_generichash_state state;
+    crypto_generichash_init(&state, NULL, 0, CN_KEY_BYTES);
+    for (size_t i = 0; i < SPECIAL_TOKENS; i++) {
+        const char *token = cn_checkpoint_special_token(checkpoint, special_tokens[i]);
+        crypto_generichash_update(&state, (const unsigned char *)token, strlen(token) + 1);
+    }
+    crypto_generichash_update(&state, (const unsigned char *)text, len);
+    crypto_generichash_final(&state, out, CN_KEY_BYTES);
+}
+
 void cn_chat_init(cn_chat *chat, const cn_template *chat_template, const cn_checkpoint *checkpoint,
                   const cn_prompt_guard *guard, const cn_limits *limits, cn_clock clock)
 {
@@ -60,6 +79,7 @@ void cn_chat_init(cn_chat *chat, const cn_template *chat_template, const cn_chec
         .takes_parts = text && loops_over_content(text, len),
         .knows_developer = text && memmem(text, len, "developer", 9),
     };
+    digest_template(checkpoint, text ? text : "", len, chat->digest);
     cn_buf_init(&chat->text, (size_t)limits->request_bytes);
 }
 
@@ -242,12 +262,10 @@ static cn_code read_extras(const json_t *body, extras *out, cn_err *err)
 
 static bool set_special_tokens(const cn_checkpoint *checkpoint, json_t *variables)
 {
-    static const char *const names[] = {"bos_token", "eos_token", "unk_token", "sep_token",
-                                        "pad_token", "cls_token", "mask_token"};
     bool ok = true;
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        const char *token = cn_checkpoint_special_token(checkpoint, names[i]);
-        if (*token) ok &= json_object_set_new(variables, names[i], json_string(token)) == 0;
+    for (size_t i = 0; i < SPECIAL_TOKENS; i++) {
+        const char *token = cn_checkpoint_special_token(checkpoint, special_tokens[i]);
+        if (*token) ok &= json_object_set_new(variables, special_tokens[i], json_string(token)) == 0;
     }
     return ok;
 }
@@ -280,7 +298,8 @@ static json_t *make_variables(const cn_chat *chat, const json_t *body, const cn_
     return NULL;
 }
 
-static cn_code run_template(cn_chat *chat, const json_t *variables, cn_arena *arena, cn_err *err)
+static cn_code run_template(cn_chat *chat, const json_t *variables, uint32_t from, cn_arena *arena,
+                            cn_err *err)
 {
     const cn_template_limits limits = {
         .steps_max = chat->limits->template_steps,
@@ -289,8 +308,8 @@ static cn_code run_template(cn_chat *chat, const json_t *variables, cn_arena *ar
     };
     if (chat->text.capacity > TEXT_BYTES_KEPT) cn_buf_close(&chat->text);
     cn_buf_clear(&chat->text);
-    const cn_code code =
-        cn_template_render(chat->chat_template, variables, &limits, arena, &chat->text, err);
+    const cn_code code = cn_template_rest_render(chat->chat_template, variables, &limits, from, arena,
+                                                 &chat->text, &chat->messages_bytes, err);
     if (code != CN_OK && !*err->param) memcpy(err->param, "messages", sizeof "messages");
     return code;
 }
@@ -332,8 +351,8 @@ static cn_code cut_after_final(cn_chat *chat, const json_t *messages, cn_err *er
     return CN_OK;
 }
 
-cn_code cn_chat_render(cn_chat *chat, json_t *body, const cn_params *params, cn_arena *arena,
-                       cn_err *err)
+cn_code cn_chat_render_rest(cn_chat *chat, json_t *body, uint32_t from, const cn_params *params,
+                            cn_arena *arena, cn_err *err)
 {
     extras with;
     json_t *messages = cn_json_body_get(body, "messages");
@@ -349,10 +368,16 @@ cn_code cn_chat_render(cn_chat *chat, json_t *body, const cn_params *params, cn_
     if (code != CN_OK) return code;
     json_t *variables = make_variables(chat, body, params, &with);
     if (!variables) return no_memory(err);
-    code = run_template(chat, variables, arena, err);
+    code = run_template(chat, variables, from, arena, err);
     json_decref(variables);
     if (code == CN_OK && params->continue_final) code = cut_after_final(chat, messages, err);
     return code;
+}
+
+cn_code cn_chat_render(cn_chat *chat, json_t *body, const cn_params *params, cn_arena *arena,
+                       cn_err *err)
+{
+    return cn_chat_render_rest(chat, body, 0, params, arena, err);
 }
 
 cn_code cn_chat_encode_from(cn_chat *chat, const cn_params *params, size_t from,

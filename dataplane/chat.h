@@ -19,7 +19,8 @@
 #include "dataplane/params.h"
 #include "dataplane/prompt_guard.h"
 #include "model/checkpoint.h"
-#include "model/template.h"
+#include "model/template_rest.h"
+#include "state/page_key.h"
 
 typedef struct cn_chat {
     const cn_template *chat_template;    // NULL: chat requests are refused
@@ -29,7 +30,9 @@ typedef struct cn_chat {
     cn_clock clock;
     bool takes_parts;            // the template reads lists of content parts itself
     bool knows_developer;        // ... and the role of that name
+    uint8_t digest[CN_KEY_BYTES];        // of the template and the special tokens that it is given
     cn_buf text;                 // of the prompt rendered last
+    size_t messages_bytes;       // of it, up to the end of the last message; 0: not known
     cn_prompt_guard_mark mark;   // in it
 } cn_chat;
 
@@ -43,6 +46,12 @@ void cn_chat_close(cn_chat *chat);
  * CN_E_UNSUPPORTED (content other than text; a model without template), CN_E_MEMORY. */
 cn_code cn_chat_render(cn_chat *chat, json_t *body, const cn_params *params, cn_arena *arena,
                        cn_err *err);
+
+/* As render, where `messages` of the body are the first of a conversation and those from place `from` on:
+ * only the latter are in chat->text, and what follows them. The template must permit it
+ * (model/template_rest.h). */
+cn_code cn_chat_render_rest(cn_chat *chat, json_t *body, uint32_t from, const cn_params *params,
+                            cn_arena *arena, cn_err *err);
 
 /* Encodes what was rendered; more than tokens_max tokens are CN_E_LIMIT. */
 cn_code cn_chat_encode(cn_chat *chat, const cn_params *params, uint32_t tokens_max, cn_arena *arena,

@@ -23,12 +23,22 @@
  *   - the template changed what came before (other instructions, thoughts left out, trimmed text);
  *   - a message of the common part has text that looks like a control token. Such places are marked
  *     (dataplane/prompt_guard.h), and equal bytes need not be equal tokens there;
- *   - the tokens are of another vocabulary. */
+ *   - the tokens are of another vocabulary.
+ *
+ * Where the template permits it (model/template_rest.h), a turn keeps its seam: which messages had written
+ * the text up to where the answer was asked for. A next turn renders only the answer and what is new:
+ *
+ *   stored    <user>Hi<end>|<assistant>Hello<end>
+ *   rendered                <assistant>Hello<end><user>And you?<end><assistant>
+ *                           └──── the seam ─────┘└───── tokenized ────────────┘
+ *
+ * That the text before the seam would be the same is known from the template and the digest; that the answer
+ * is rendered as it was generated is compared, as above. */
 
 typedef struct stored {
     uint32_t first;              // turn of the chain whose text begins the history
     uint32_t token_count;
-    size_t text_len;
+    size_t text_len;             // of it, that is compared with what was rendered
     int32_t last_token;          // -1: none
 } stored;
 
@@ -166,6 +176,22 @@ static cn_code keep_text(cn_answer *answer, size_t from, cn_history_prompt *out,
     return CN_OK;
 }
 
+static cn_code no_tokens(const cn_answer *answer, cn_err *err)
+{
+    return cn_err_set_param(err, CN_E_INVALID, answer->kind->input,
+                            "%s: the rendered prompt has no tokens; must have some",
+                            answer->kind->input);
+}
+
+// Tokens and text of a prompt that consists of what is stored and `rest`.
+static cn_code fill(cn_answer *answer, const cn_turn *chain, uint32_t chain_count, const stored *s,
+                    const cn_token_list *rest, cn_history_prompt *out, cn_err *err)
+{
+    if (s->token_count + rest->count == 0) return no_tokens(answer, err);
+    const cn_code code = join(answer, chain, chain_count, s, rest, out, err);
+    return code == CN_OK ? keep_text(answer, s->text_len, out, err) : code;
+}
+
 cn_code cn_history_encode(cn_answer *answer, const cn_turn *chain, uint32_t chain_count,
                           cn_history_prompt *out, cn_err *err)
 {
@@ -182,11 +208,23 @@ cn_code cn_history_encode(cn_answer *answer, const cn_turn *chain, uint32_t chai
         code = encode_from(answer, 0, cn_generate_tokens_max(answer->api), &rest, err);
         if (code != CN_OK) return code;
     }
-    if (s.token_count + rest.count == 0) {
-        return cn_err_set_param(err, CN_E_INVALID, answer->kind->input,
-                                "%s: the rendered prompt has no tokens; must have some",
-                                answer->kind->input);
-    }
-    code = join(answer, chain, chain_count, &s, &rest, out, err);
-    return code == CN_OK ? keep_text(answer, s.text_len, out, err) : code;
+    return fill(answer, chain, chain_count, &s, &rest, out, err);
+}
+
+cn_code cn_history_continue(cn_answer *answer, const cn_turn *chain, uint32_t chain_count, bool *takes,
+                            cn_history_prompt *out, cn_err *err)
+{
+    const cn_chat *chat = &answer->api->chat;
+    const cn_turn *last = &chain[chain_count - 1];
+    const size_t len = last->seam.bytes;
+    stored s;
+    cn_token_list rest = {NULL, 0};
+    *out = (cn_history_prompt){0};
+    *takes = survey(answer->api, chain, chain_count, &s) && len > 0 &&
+             len <= cn_chat_unmarked_len(chat) &&
+             memcmp(chat->text.data, last->text.data + last->text.len - len, len) == 0;
+    s.text_len = len;
+    cn_code code = *takes ? encode_rest(answer, &s, &rest, takes, err) : CN_OK;
+    if (code != CN_OK || !*takes) return code;
+    return fill(answer, chain, chain_count, &s, &rest, out, err);
 }

@@ -20,12 +20,18 @@ typedef struct cn_history_prompt {
     const char *text;            // of the others, as rendered
     uint32_t text_len;
     bool resets_text;            // the chain's text is not the beginning of this one
+    cn_turn_seam seam;           // for the turn that is made; its bytes without the answer's
 } cn_history_prompt;
 
 /* Encodes what was rendered last with the answer's parameters, after `chain` (oldest first).
  * Errors: CN_E_CONTEXT, CN_E_INVALID (no tokens), CN_E_MEMORY. */
 cn_code cn_history_encode(cn_answer *answer, const cn_turn *chain, uint32_t chain_count,
                           cn_history_prompt *out, cn_err *err);
+
+/* As encode, where only what follows the messages before the seam of the chain's last turn was rendered.
+ * *takes false: the chain is not taken, and all must be rendered to know the prompt. */
+cn_code cn_history_continue(cn_answer *answer, const cn_turn *chain, uint32_t chain_count, bool *takes,
+                            cn_history_prompt *out, cn_err *err);
 
 enum { CN_HISTORY_TAG_BYTES = 64 };
 

@@ -153,9 +153,11 @@ static cn_code fill_text(cn_answer *answer, cn_turn *record, cn_err *err)
     record->token_count = (uint32_t)count;
     record->output_token_count = choice->token_count;
     record->resets_text = prompt->resets_text;
+    record->seam = prompt->seam;
     cn_buf text = open_buf(answer);
     cn_buf_add(&text, prompt->text, prompt->text_len);
     cn_history_decode(answer, sampled, choice->token_count, &text);
+    if (record->seam.messages) record->seam.bytes += (uint32_t)(text.len - prompt->text_len);
     return keep(&answer->request->arena, &text, &record->text, err);
 }
 

@@ -6,6 +6,8 @@
 #include "model/template_ast_int.h"
 #include "model/template_exec_int.h"
 #include "model/template_parse_int.h"
+#include "model/template_rest.h"
+#include "model/template_rest_int.h"
 
 /* How it works. A template is parsed once into a tree (template_lex, template_expression,
  * template_parse) and walked at every render (template_exec for statements, template_eval for
@@ -39,6 +41,7 @@ cn_code cn_template_open(const char *name, const char *text, size_t len, cn_temp
         cn_template_close(tmpl);
         return code;
     }
+    tmpl->messages_at = cn_template_rest_find(tmpl);
     *out = tmpl;
     return CN_OK;
 }
@@ -50,9 +53,23 @@ void cn_template_close(cn_template *tmpl)
     free(tmpl);
 }
 
-cn_code cn_template_render(const cn_template *tmpl, const json_t *variables,
-                           const cn_template_limits *limits, cn_arena *arena, cn_buf *out,
-                           cn_err *err)
+/* What is before the loop over messages, the loop, and what is behind it; only what follows the first
+ * message is kept if others are left out. */
+static void run_parts(cn_run *run)
+{
+    const cn_nodes body = run->tmpl->body;
+    const uint32_t at = run->tmpl->messages_at;
+    const size_t mark = run->place > 0 ? cn_template_run_begin(run) : 0;
+    cn_template_exec_body(run, &(cn_nodes){body.at, at});
+    if (run->place > 0) cn_template_run_end(run, mark);
+    if (!run->code) cn_template_exec_body(run, &(cn_nodes){body.at + at, 1});
+    run->messages_end = run->out->len;
+    if (!run->code) cn_template_exec_body(run, &(cn_nodes){body.at + at + 1, body.count - at - 1});
+}
+
+cn_code cn_template_rest_render(const cn_template *tmpl, const json_t *variables,
+                                const cn_template_limits *limits, uint32_t place, cn_arena *arena,
+                                cn_buf *out, size_t *messages_bytes, cn_err *err)
 {
     const size_t start = out->len;
     cn_run run = {
@@ -64,13 +81,25 @@ cn_code cn_template_render(const cn_template *tmpl, const json_t *variables,
         .steps_max = limits->steps_max,
         .depth_max = limits->depth_max,
         .now_s = limits->now_s,
+        .place = place,
+        .messages_end = start,
         .line = 1,
         .err = err,
     };
     run.globals = cn_template_run_take(&run, tmpl->name_count, sizeof *run.globals);
     if (!run.globals) return run.code;
     for (uint32_t i = 0; i < tmpl->name_count; i++) run.globals[i] = make_missing();
-    cn_template_exec_body(&run, &tmpl->body);
+    if (cn_template_rest_is_possible(tmpl)) run_parts(&run);
+    else cn_template_exec_body(&run, &tmpl->body);
     if (run.code) out->len = start;
+    *messages_bytes = run.messages_end - start;
     return run.code;
+}
+
+cn_code cn_template_render(const cn_template *tmpl, const json_t *variables,
+                           const cn_template_limits *limits, cn_arena *arena, cn_buf *out,
+                           cn_err *err)
+{
+    size_t ignored;
+    return cn_template_rest_render(tmpl, variables, limits, 0, arena, out, &ignored, err);
 }

@@ -103,6 +103,9 @@ static cn_flow exec_for(cn_run *run, const cn_node *node)
     // Jinja's `else` runs unless some round came to its end without break and continue.
     bool completed = false;
     if (!loop || !scope) return CN_FLOW_FAILED;
+    if (run->place > 0 && node == run->tmpl->body.at[run->tmpl->messages_at]) {
+        cn_template_loop_skip(run, loop, run->place);
+    }
     run->scope = scope;
     while (cn_template_loop_next(run, loop, &item)) {
         flow = exec_round(run, node, loop, item);

@@ -67,6 +67,13 @@ bool cn_template_loop_next(cn_run *run, cn_loop *loop, cn_value *item)
     return true;
 }
 
+void cn_template_loop_skip(cn_run *run, cn_loop *loop, uint32_t place)
+{
+    cn_value item;
+    cn_template_loop_next(run, loop, &item);
+    loop->index0 = (int64_t)place - 1;
+}
+
 // False at the end and when the render has failed.
 static bool look_ahead(cn_run *run, cn_loop *loop)
 {

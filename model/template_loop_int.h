@@ -21,6 +21,9 @@ typedef struct cn_loop {
 
 /* Starts a loop over `source`; NULL if the render has failed. */
 cn_loop *cn_template_loop_open(cn_run *run, const cn_for *def, cn_value source);
+/* The first item has had its round, as have all that stood between it and the next one, whose place is
+ * `place`. */
+void cn_template_loop_skip(cn_run *run, cn_loop *loop, uint32_t place);
 /* Goes to the next round and gives its item; false after the last, and when the render failed. */
 bool cn_template_loop_next(cn_run *run, cn_loop *loop, cn_value *item);
 /* loop.name; MISSING if there is no such attribute. */

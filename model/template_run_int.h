@@ -47,6 +47,8 @@ struct cn_run {
     uint32_t nested;
     uint32_t line;               // for error texts
     int64_t now_s;
+    uint32_t place;              // of the message after the first one; 0: all are there
+    size_t messages_end;         // of `out`, once the loop over messages has ended
     cn_scope *scope;             // NULL: globals
     cn_value *globals;           // by number of the name; MISSING: not looked up yet
     cn_value input;              // what {% filter %} filters

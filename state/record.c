@@ -119,6 +119,10 @@ cn_code cn_record_write_turn(const cn_turn *turn, cn_arena *arena, cn_buf *out, 
     message.tokens = (int32_t *)(uintptr_t)turn->tokens;
     message.output_token_count = turn->output_token_count;
     message.resets_text = turn->resets_text;
+    message.seam_messages = turn->seam.messages;
+    message.seam_bytes = turn->seam.bytes;
+    message.seam_digest.data = (uint8_t *)(uintptr_t)turn->seam.digest;
+    message.seam_digest.len = turn->seam.messages ? sizeof turn->seam.digest : 0;
     message.settings = binary(turn->settings);
     message.request_digest.data = (uint8_t *)(uintptr_t)turn->request_digest;
     message.request_digest.len = sizeof turn->request_digest;
@@ -245,6 +249,17 @@ static bool read_ancestors(const Cairn__Turn *m, cn_turn *out)
     return true;
 }
 
+// Absent in records of an older Cairn.
+static bool read_seam(const Cairn__Turn *m, cn_turn_seam *out)
+{
+    if (m->seam_messages == 0) return true;
+    if (m->seam_digest.len != sizeof out->digest || m->seam_bytes > m->text.len) return false;
+    out->messages = m->seam_messages;
+    out->bytes = m->seam_bytes;
+    memcpy(out->digest, m->seam_digest.data, sizeof out->digest);
+    return true;
+}
+
 cn_code cn_record_read_turn(const void *data, size_t len, const cn_session_id *id, cn_arena *arena,
                             cn_turn *out, cn_err *err)
 {
@@ -271,7 +286,7 @@ cn_code cn_record_read_turn(const void *data, size_t len, const cn_session_id *i
                       m->output_token_count <= m->n_tokens && m->n_input <= UINT32_MAX &&
                       m->n_output <= UINT32_MAX &&
                       m->request_digest.len == sizeof out->request_digest &&
-                      tokens_are_ids(m->tokens, m->n_tokens);
+                      tokens_are_ids(m->tokens, m->n_tokens) && read_seam(m, &out->seam);
     if (!fits) return corrupt(err, id, "has a value out of bounds");
     out->created_s = m->created_s;
     out->completed_s = m->completed_s;

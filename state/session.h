@@ -39,6 +39,14 @@ typedef struct cn_bytes {
     uint32_t len;
 } cn_bytes;
 
+/* Where a next turn may take over what was rendered: `messages` of the history stood before the answer, and
+ * wrote all of the chain's text but its last `bytes`. It holds where `digest` is the same, which is of all
+ * that the template is given beside messages. `messages` 0: nothing is known. */
+typedef struct cn_turn_seam {
+    uint32_t messages, bytes;
+    uint8_t digest[CN_KEY_BYTES];
+} cn_turn_seam;
+
 /* One turn. Items and settings are JSON as the API wrote them: a turn of a newer API stays readable.
  * `prompt_text` is what the chat template made of the whole history, cut to what follows the parent's
  * text; `tokens` likewise. Text and tokens of a chain, one after another, are those of the history,
@@ -59,6 +67,7 @@ typedef struct cn_turn {
     uint32_t output_token_count;         // the last ones of `tokens`, which were sampled
     bool resets_text;                    // text and tokens stand for the whole history, because the
                                          // template changed what came before; the chain's begin here
+    cn_turn_seam seam;
     cn_bytes settings;                   // JSON of what sampling needs to be repeated (cairn prove)
     uint8_t request_digest[CN_KEY_BYTES];        // of the request body, for Idempotency-Key
     bool deleted;                        // DELETE of a response: a head stays whole, the turn is unfit

@@ -29,6 +29,15 @@ static int open_world_without_seam(void **state)
     return 0;
 }
 
+static int open_world_that_trims(void **state)
+{
+    (void)state;
+    world_open_with(NULL, 0, "{{ bos_token }}{% for m in messages %}{% if m.role == 'assistant' %}"
+                             "<|assistant|>{% else %}<|user|>{% endif %}{{ m.content | trim }}<|end|>-"
+                             "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}", true);
+    return 0;
+}
+
 static int close_world(void **state)
 {
     (void)state;
@@ -371,6 +380,102 @@ static void another_beginning_is_tokenized_anew(void **state)
     assert_memory_equal(world.generations[2]->prompt, prompt, prompt_count * sizeof *prompt);
     assert_int_equal(world.generations[2]->prompt[prompt_count], 's');
     answer("z");
+}
+
+// Steps of the template that are enough for a few messages.
+enum { FEW_STEPS = 100 };
+
+// A turn after `id` with these members more, and steps for a few messages only: its status.
+static unsigned follow(const char *id, const char *more)
+{
+    char members[512];
+    snprintf(members, sizeof members, "\"input\":\"x\",\"previous_response_id\":\"%s\"%s", id, more);
+    world.limits.template_steps = FEW_STEPS;
+    create(1, members);
+    world.limits.template_steps = 1000000;
+    if (world.exchanges[1].status == 0) answer("z");
+    return world.exchanges[1].status;
+}
+
+// A conversation of 10 turns; the id of its last one.
+static const char *make_chain(const char *last_input, char id[128])
+{
+    char members[256];
+    make_turn("\"input\":\"q\"", "y", id);
+    for (int i = 0; i < 9; i++) {
+        snprintf(members, sizeof members, "\"input\":\"%s\",\"previous_response_id\":\"%s\"",
+                 i < 8 ? "q" : last_input, id);
+        make_turn(members, "y", id);
+    }
+    return id;
+}
+
+// Catches a next turn that costs what its history does; and one that takes what it must not.
+static void only_what_is_new_is_rendered(void **state)
+{
+    (void)state;
+    char id[128], other[128];
+    make_chain("q", id);
+    if (follow(id, "") != 200) fail_msg("%s", world_body(1));
+    assert_int_equal(follow(id, ",\"instructions\":\"A\""), 400);
+    assert_int_equal(follow(id, ",\"chat_template_kwargs\":{\"unused\":1}"), 400);
+    assert_int_equal(follow(id, ",\"tools\":[{\"type\":\"function\",\"name\":\"f\"}]"), 400);
+    assert_non_null(strstr(world_body(1), "template"));
+    // What was marked has other tokens than its text says.
+    make_chain("<|end|>", other);
+    assert_int_equal(follow(other, ""), 400);
+}
+
+static void a_deleted_item_is_not_rendered_from_a_seam(void **state)
+{
+    (void)state;
+    char id[128], members[256], path[320], item[128];
+    make_conversation(id);
+    snprintf(members, sizeof members, "\"input\":\"q\",\"conversation\":\"%s\"", id);
+    for (int i = 0; i < 3; i++) make_turn(members, "y", item);
+    const uint32_t with = prompt_count;
+    snprintf(path, sizeof path, "/v1/conversations/%s/items?limit=1&order=asc", id);
+    world_send(6, "GET", path, "");
+    member(6, "first_id", item);
+    snprintf(path, sizeof path, "/v1/conversations/%s/items/%s", id, item);
+    world_send(6, "DELETE", path, "");
+    assert_status(6, 200, "conversation");
+    make_turn(members, "y", item);
+    assert_int_equal(prompt_count, with + 8 - 4);        // a turn more, a message less
+    assert_int_equal(prompt[1], FAKE_ASSISTANT);
+}
+
+/* Whatever the history: from its seam on, and as a whole, which another argument of the template compels, the
+ * prompt is the same. */
+static void a_seam_never_shows(void **state)
+{
+    (void)state;
+    enum { TURNS = 120, DEPTH_MAX = 7 };
+    static const char *const inputs[] = {"a", " b ", "c<|end|>", "", "\u00e4"};
+    static const char *const answers[] = {"y", " z ", "", "o<|user|>"};
+    static const char *const instructions[] = {"", "", ",\"instructions\":\"A\"",
+                                               ",\"instructions\":\"B <|end|>\""};
+    static char ids[TURNS][128];
+    uint32_t depths[TURNS];
+    test_rng rng = test_rng_open("a_seam_never_shows");
+    for (uint32_t i = 0; i < TURNS; i++) {
+        char members[512], whole[640], after[256] = "";
+        const uint32_t parent = i ? test_rng_below(&rng, i) : 0;
+        const bool follows = i > 0 && depths[parent] < DEPTH_MAX;
+        if (follows) snprintf(after, sizeof after, ",\"previous_response_id\":\"%s\"", ids[parent]);
+        depths[i] = follows ? depths[parent] + 1 : 1;
+        snprintf(members, sizeof members, "\"max_output_tokens\":16,\"input\":\"%s\"%s%s",
+                 inputs[test_rng_below(&rng, 5)], instructions[test_rng_below(&rng, 4)], after);
+        snprintf(whole, sizeof whole, "%s,\"store\":false,\"chat_template_kwargs\":{\"unused\":1}", members);
+        make_turn(members, answers[test_rng_below(&rng, 4)], ids[i]);
+        create(1, whole);
+        if (world.exchanges[1].status) fail_msg("%s", world_body(1));
+        const cn_generation *g = world.generations[world.generation_count - 1];
+        assert_int_equal(g->prompt_count, prompt_count);
+        assert_memory_equal(g->prompt, prompt, prompt_count * sizeof *prompt);
+        answer("n");
+        world.generation_count = 0;
+    }
 }
 
 // ---- background
@@ -778,6 +883,9 @@ int main(void)
                                         open_world_without_seam, close_world),
         IN_WORLD(text_is_not_taken_for_control_tokens_later),
         IN_WORLD(another_beginning_is_tokenized_anew),
+        IN_WORLD(only_what_is_new_is_rendered),
+        IN_WORLD(a_deleted_item_is_not_rendered_from_a_seam),
+        cmocka_unit_test_setup_teardown(a_seam_never_shows, open_world_that_trims, close_world),
         IN_WORLD(a_background_turn_needs_no_client),
         IN_WORLD(a_background_turn_outlives_its_stream),
         IN_WORLD(cancelled_and_failed_turns_are_kept),

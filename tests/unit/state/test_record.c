@@ -60,6 +60,7 @@ static void make_turn(cn_turn *turn)
         .token_count = TOKENS,
         .output_token_count = 17,
         .resets_text = true,
+        .seam = {.messages = 9, .bytes = 5},
         .settings = bytes_of("{\"seed\":1}"),
         .depth = TURN_DEPTH,
         .kept_s = 1690000000,
@@ -67,6 +68,7 @@ static void make_turn(cn_turn *turn)
         .ancestor_count = CN_SESSION_ANCESTORS_MAX,
     };
     memset(turn->request_digest, 0x5A, sizeof turn->request_digest);
+    memset(turn->seam.digest, 0x3C, sizeof turn->seam.digest);
     cn_record_id_text(ancestors, &turn->parent);
 }
 
