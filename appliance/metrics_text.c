@@ -1,57 +1,93 @@
 #include "appliance/metrics_text.h"
 
+#include <math.h>
 #include <string.h>
 
-#include "appliance/metrics_catalogue.h"
-
-// Upper edges in microseconds; they contain vLLM's and SGLang's edges of the same names.
-static const uint32_t edges_us[] = {
-    100,    250,    500,    1000,    2000,    3000,    4000,    6000,    8000,     10000,   15000,
-    20000,  25000,  30000,  40000,   50000,   60000,   80000,   100000,  150000,   200000,  250000,
-    300000, 400000, 500000, 750000,  1000000, 2500000, 5000000, 7500000, 10000000, 20000000,
-    40000000, 80000000, 160000000, 640000000};
-
-static void write_head(cn_buf *out, const cn_metrics_row *row)
+static void add_number(cn_buf *out, double value)
 {
-    cn_buf_add_format(out, "# HELP %s %s\n# TYPE %s %s\n", row->name, row->help, row->name,
-                      cn_metrics_catalogue_type(row->kind));
+    cn_buf_add_format(out, value == floor(value) && fabs(value) < 1e15 ? "%.0f" : "%.15g", value);
 }
 
-static void write_value(cn_buf *out, const cn_metrics_row *row, const cn_metrics *metrics)
+// As Prometheus itself writes it, so that a series is the same in every format.
+static void add_edge(cn_buf *out, double value)
 {
-    const double value = cn_metrics_catalogue_value(row, metrics);
-    cn_buf_add_text(out, row->name);
-    if (row->labels[0]) cn_buf_add_format(out, "{%s}", row->labels);
-    cn_buf_add_format(out, cn_metrics_catalogue_is_ns(row) ? " %.9f\n" : " %.0f\n", value);
+    cn_buf_add_format(out, "%g%s", value, value == floor(value) && value < 1e6 ? ".0" : "");
 }
 
-static void write_histogram(cn_buf *out, const cn_metrics_row *row, const cn_metrics *metrics)
+/* The part of a name that OpenMetrics calls the family: counters lose `_total`, facts `_info`. */
+static int family_len(const cn_metrics_text *text, const char *name, cn_metrics_type type)
 {
-    const cn_histogram *histogram = cn_metrics_catalogue_histogram(row, metrics);
-    const char *name = row->name;
-    // The total is read first: buckets only grow, and clamping keeps them cumulative.
-    const uint64_t total = cn_metrics_get(&histogram->count);
-    for (size_t i = 0; i < sizeof edges_us / sizeof *edges_us; i++) {
-        uint64_t below = cn_histogram_count_at_most(histogram, (uint64_t)edges_us[i] * 1000u);
-        if (below > total) below = total;
-        cn_buf_add_format(out, "%s_bucket{%s%sle=\"%g\"} %llu\n", name, row->labels,
-                          row->labels[0] ? "," : "", edges_us[i] / 1e6, (unsigned long long)below);
+    const size_t len = strlen(name);
+    const bool cut = text->dialect == CN_METRICS_OPENMETRICS &&
+                     (type == CN_METRICS_COUNTER || type == CN_METRICS_INFO);
+    return (int)(cut ? len - strlen(type == CN_METRICS_COUNTER ? "_total" : "_info") : len);
+}
+
+static void add_family(void *self, const char *name, cn_metrics_type type, const char *help)
+{
+    static const char *const types[] = {"counter", "gauge", "info", "histogram"};
+    const cn_metrics_text *text = self;
+    const int len = family_len(text, name, type);
+    const bool no_info = text->dialect == CN_METRICS_PROMETHEUS && type == CN_METRICS_INFO;
+    cn_buf_add_format(text->out, "# HELP %.*s %s\n# TYPE %.*s %s\n", len, name, help, len, name,
+                      no_info ? "gauge" : types[type]);
+}
+
+static void add_series(cn_buf *out, const char *name, const char *suffix, const char *labels)
+{
+    cn_buf_add_text(out, name);
+    cn_buf_add_text(out, suffix);
+    if (labels[0]) cn_buf_add_format(out, "{%s}", labels);
+    cn_buf_add_char(out, ' ');
+}
+
+static void add_value(void *self, const char *name, const char *labels, double value)
+{
+    const cn_metrics_text *text = self;
+    add_series(text->out, name, "", labels);
+    add_number(text->out, value);
+    cn_buf_add_char(text->out, '\n');
+}
+
+static void add_exemplar(const cn_metrics_text *text, const cn_metrics_shown_histogram *h, uint32_t i)
+{
+    const cn_metrics_exemplar *e = h->exemplars ? &h->exemplars[i] : NULL;
+    if (!e || !e->request_id[0] || text->dialect != CN_METRICS_OPENMETRICS) return;
+    cn_buf_add_format(text->out, " # {request_id=\"%s\",trace_id=\"%s\"} ", e->request_id, e->trace_id);
+    add_number(text->out, (double)e->value / h->edges->value_per_shown);
+    cn_buf_add_format(text->out, " %.3f", (double)e->wall_ns / 1e9);
+}
+
+static void add_histogram(void *self, const char *name, const char *labels,
+                          const cn_metrics_shown_histogram *h)
+{
+    const cn_metrics_text *text = self;
+    cn_buf *out = text->out;
+    uint64_t upto = 0;
+    for (uint32_t i = 0; i <= h->edges->count; i++) {
+        upto += cn_metrics_get(&h->buckets->counts[i]);
+        cn_buf_add_format(out, "%s_bucket{%s%sle=\"", name, labels, labels[0] ? "," : "");
+        if (i < h->edges->count) add_edge(out, cn_metrics_catalogue_edge(h->edges, i));
+        else cn_buf_add_text(out, "+Inf");
+        cn_buf_add_text(out, "\"} ");
+        cn_buf_add_u64(out, upto);
+        add_exemplar(text, h, i);
+        cn_buf_add_char(out, '\n');
     }
-    cn_buf_add_format(out, "%s_bucket{%s%sle=\"+Inf\"} %llu\n", name, row->labels,
-                      row->labels[0] ? "," : "", (unsigned long long)total);
-    cn_buf_add_format(out, row->labels[0] ? "%s_sum{%s} %.9f\n" : "%s_sum%s %.9f\n", name,
-                      row->labels, (double)cn_metrics_get(&histogram->sum) / 1e9);
-    cn_buf_add_format(out, row->labels[0] ? "%s_count{%s} %llu\n" : "%s_count%s %llu\n", name,
-                      row->labels, (unsigned long long)total);
+    add_series(out, name, "_sum", labels);
+    add_number(out, (double)cn_metrics_get(&h->buckets->sum) / h->edges->value_per_shown);
+    cn_buf_add_char(out, '\n');
+    add_series(out, name, "_count", labels);
+    cn_buf_add_u64(out, upto);
+    cn_buf_add_char(out, '\n');
 }
 
-void cn_metrics_text_write(const cn_metrics *metrics, cn_buf *out)
+cn_metrics_sink cn_metrics_text_sink(cn_metrics_text *text)
 {
-    uint32_t count;
-    const cn_metrics_row *rows = cn_metrics_catalogue_rows(&count);
-    for (uint32_t i = 0; i < count; i++) {
-        if (i == 0 || strcmp(rows[i].name, rows[i - 1].name) != 0) write_head(out, &rows[i]);
-        if (rows[i].kind == CN_METRICS_HISTOGRAM) write_histogram(out, &rows[i], metrics);
-        else write_value(out, &rows[i], metrics);
-    }
+    return (cn_metrics_sink){add_family, add_value, add_histogram, text};
+}
+
+void cn_metrics_text_end(cn_metrics_text *text)
+{
+    if (text->dialect == CN_METRICS_OPENMETRICS) cn_buf_add_text(text->out, "# EOF\n");
 }

@@ -17,7 +17,7 @@
 
 #include "appliance/backends.h"
 #include "appliance/cli.h"
-#include "appliance/metrics_text.h"
+#include "appliance/metrics_page.h"
 #include "appliance/network.h"
 #include "appliance/state.h"
 #include "base/log.h"
@@ -279,11 +279,13 @@ static cn_code open_network(serve *s, cn_err *err)
     return cn_network_open(&options, &s->network, err);
 }
 
-static const char *write_metrics(void *self, const cn_http_request *request, cn_buf *out)
+static cn_code write_metrics(void *self, const cn_http_request *request, cn_buf *out,
+                             const char **content_type, cn_err *err)
 {
-    (void)request;
-    cn_metrics_text_write(((const serve *)self)->metrics, out);
-    return "text/plain; version=0.0.4; charset=utf-8";
+    const serve *s = self;
+    const cn_metrics_source source = {.metrics = s->metrics, .model_name = s->model_name};
+    return cn_metrics_page_write(&source, cn_http_request_header(request, "accept"), request->query,
+                                 out, content_type, err);
 }
 
 static cn_code open_front(serve *s, cn_err *err)

@@ -10,7 +10,7 @@ static uint32_t bucket_of(uint64_t value)
     return (shift + 1) * CN_HISTOGRAM_SUB + (uint32_t)(value >> shift) - CN_HISTOGRAM_SUB;
 }
 
-static uint64_t bucket_max(uint32_t bucket)
+uint64_t cn_histogram_bucket_max(uint32_t bucket)
 {
     if (bucket < 2 * CN_HISTOGRAM_SUB) return bucket;
     const uint32_t shift = bucket / CN_HISTOGRAM_SUB - 1;
@@ -46,15 +46,15 @@ uint64_t cn_histogram_quantile(const cn_histogram *histogram, double q)
     const double wanted = q * (double)total;
     for (uint32_t i = 0; i < CN_HISTOGRAM_BUCKETS; i++) {
         seen += get(&histogram->buckets[i]);
-        if (seen > 0 && (double)seen >= wanted) return bucket_max(i);
+        if (seen > 0 && (double)seen >= wanted) return cn_histogram_bucket_max(i);
     }
-    return bucket_max(CN_HISTOGRAM_BUCKETS - 1);
+    return cn_histogram_bucket_max(CN_HISTOGRAM_BUCKETS - 1);
 }
 
 uint64_t cn_histogram_count_at_most(const cn_histogram *histogram, uint64_t limit)
 {
     uint64_t count = 0;
-    for (uint32_t i = 0; i < CN_HISTOGRAM_BUCKETS && bucket_max(i) <= limit; i++) {
+    for (uint32_t i = 0; i < CN_HISTOGRAM_BUCKETS && cn_histogram_bucket_max(i) <= limit; i++) {
         count += get(&histogram->buckets[i]);
     }
     return count;

@@ -20,6 +20,9 @@ typedef struct cn_histogram {
 void cn_histogram_init(cn_histogram *histogram);
 void cn_histogram_add(cn_histogram *histogram, uint64_t value);
 
+/* The largest value that is counted in a bucket. */
+uint64_t cn_histogram_bucket_max(uint32_t bucket);
+
 /* The largest value of the bucket that holds quantile `q` (0 to 1); 0 if empty. */
 uint64_t cn_histogram_quantile(const cn_histogram *histogram, double q);
 

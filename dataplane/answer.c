@@ -347,13 +347,21 @@ static void stop_at_string(cn_answer *a, cn_answer_choice *c, int32_t found)
     end_choice(a, c, CN_ANSWER_STOP);
 }
 
+static void take_first_token(cn_answer *a)
+{
+    const cn_api_options *options = &a->api->options;
+    const uint64_t now_ns = cn_clock_now_ns(&options->clock), from_ns = a->marks.received_ns;
+    a->marks.first_token_ns = now_ns;
+    cn_metrics_observe_request(&options->metrics->first_token_ns,
+                               now_ns > from_ns ? now_ns - from_ns : 0,
+                               cn_clock_wall_ns(&options->clock), a->request_id, a->trace.id);
+}
+
 static void take_token(cn_answer *a, cn_answer_choice *c, const cn_event *event)
 {
     struct cn_api *api = a->api;
     const bool ends = is_among(a->end_ids, a->end_id_count, event->token);
-    if (!a->marks.first_token_ns) {
-        a->marks.first_token_ns = cn_clock_now_ns(&api->options.clock);
-    }
+    if (!a->marks.first_token_ns) take_first_token(a);
     begin(a, c);
     c->token_count++;
     a->completion_tokens++;

@@ -101,6 +101,7 @@ struct cn_answer {
     char request_id[136];
     const char *session;         // its name for load balancers, until the reply has it; NULL: none
     char route[32];              // for the log: the path of the table, or "-"
+    unsigned route_id;           // for the metrics: of the table, or CN_ROUTE_COUNT
 
     cn_params params;
     cn_stop_string_set stops;

@@ -1,5 +1,6 @@
 #include "dataplane/api.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,7 +168,7 @@ static cn_answer *open_answer(cn_api *api, cn_http_request *request)
     const cn_reply reply = a->reply;             // for its buffer
     *a = (cn_answer){
         .api = api, .request = request, .reply = reply, .older = api->newest, .route = "-",
-        .kind = &cn_answer_plain};
+        .route_id = CN_ROUTE_COUNT, .kind = &cn_answer_plain};
     cn_reply_init(&a->reply, api->options.http, request->exchange,
                   (size_t)api->options.limits->request_bytes);
     if (api->newest) api->newest->newer = a;
@@ -259,6 +260,39 @@ static void log_record(const cn_answer *a, const cn_tracing_record *r, uint64_t 
                  FIELDS + CN_TRACING_PHASE_COUNT);
 }
 
+static_assert((int)CN_ROUTE_COUNT < (int)CN_METRICS_ROUTES_MAX, "one more is for what is no route");
+
+static void count_generation(const cn_answer *a, uint64_t took_ns, const cn_tracing_record *record)
+{
+    cn_metrics *m = a->api->options.metrics;
+    cn_metrics_histogram *const phases[CN_TRACING_PHASE_COUNT] = {
+        [CN_TRACING_PREPARE] = &m->phase_prepare_ns, [CN_TRACING_QUEUE] = &m->phase_queue_ns,
+        [CN_TRACING_RESTORE] = &m->phase_restore_ns, [CN_TRACING_PREFILL] = &m->phase_prefill_ns,
+        [CN_TRACING_DECODE] = &m->phase_decode_ns,   [CN_TRACING_WRITE] = &m->phase_write_ns,
+        [CN_TRACING_NETWORK] = &m->phase_network_ns};
+    for (int i = 0; i < CN_TRACING_PHASE_COUNT; i++) {
+        cn_metrics_observe(phases[i], record->phase_ns[i]);
+    }
+    cn_metrics_observe_request(&m->generation_ns, took_ns, record->end_wall_ns, a->request_id,
+                               a->trace.id);
+    cn_metrics_observe(&m->prompt_size, a->prompt_tokens);
+    cn_metrics_observe(&m->answer_size, a->completion_tokens);
+    if (a->completion_tokens > a->choice_count) {
+        cn_metrics_observe(&m->token_mean_ns, record->phase_ns[CN_TRACING_DECODE] * a->choice_count /
+                                                  (a->completion_tokens - a->choice_count));
+    }
+}
+
+static void count_answer(const cn_answer *a, uint64_t now_ns, const cn_tracing_record *record)
+{
+    cn_metrics *m = a->api->options.metrics;
+    const uint64_t took_ns = (uint64_t)elapsed_us(a, now_ns) * 1000;
+    cn_metrics_observe_request(&m->request_ns, took_ns, record->end_wall_ns, a->request_id,
+                               a->trace.id);
+    cn_metrics_route_add(&m->routes[a->route_id], a->reply.status, took_ns);
+    if (a->completion_tokens > 0) count_generation(a, took_ns, record);
+}
+
 // The reply has left, or nobody waits for it.
 static void log_answer(cn_answer *a)
 {
@@ -266,11 +300,8 @@ static void log_answer(cn_answer *a)
     const uint64_t now_ns = cn_clock_now_ns(&api->options.clock);
     cn_tracing_record record;
     a->logged = true;
-    if (!a->reply.gone) {
-        cn_histogram_add(&api->options.metrics->request_ns,
-                         (uint64_t)elapsed_us(a, now_ns) * 1000);
-    }
     record_answer(a, now_ns, &record);
+    if (!a->reply.gone) count_answer(a, now_ns, &record);
     log_record(a, &record, now_ns);
     if (api->options.ended && !cn_ring_push(api->options.ended, &record)) {
         cn_metrics_add(&api->options.metrics->trace_lost, 1);
@@ -368,6 +399,7 @@ static cn_code handle(cn_api *api, cn_answer *a, cn_err *err)
     if (code == CN_E_METHOD) cn_reply_header(&a->reply, "Allow", route.allow);
     if (code != CN_OK) return code;
     strncpy(a->route, cn_route_path(route.id), sizeof a->route - 1);
+    a->route_id = route.id;
     if (!(route.flags & CN_ROUTE_OPEN)) {
         code = cn_auth_check(api->auth, cn_http_request_header(request, "authorization"), a->tenant,
                              err);

@@ -27,9 +27,10 @@
 
 typedef struct cn_api cn_api;
 
-/* A page that the appliance writes: appends the answer and returns its content type. */
+/* A page that the appliance writes: appends the answer and gives its content type. */
 typedef struct cn_api_page {
-    const char *(*write)(void *self, const cn_http_request *request, cn_buf *out);
+    cn_code (*write)(void *self, const cn_http_request *request, cn_buf *out,
+                     const char **content_type, cn_err *err);
     void *self;
 } cn_api_page;
 

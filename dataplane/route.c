@@ -73,6 +73,12 @@ cn_code cn_route_find(const char *method, const char *path, cn_route *out, cn_er
 
 const char *cn_route_path(cn_route_id id) { return rows[id].path; }
 
+const char *cn_route_method(cn_route_id id)
+{
+    const unsigned flags = rows[id].flags;
+    return flags & CN_ROUTE_GET ? "GET" : flags & CN_ROUTE_POST ? "POST" : "DELETE";
+}
+
 static int hex_digit(char c)
 {
     if (c >= '0' && c <= '9') return c - '0';

@@ -73,6 +73,8 @@ typedef struct cn_route {
 cn_code cn_route_find(const char *method, const char *path, cn_route *out, cn_err *err);
 /* Its path as in the table. */
 const char *cn_route_path(cn_route_id id);
+/* The method that it takes; HEAD goes with GET. */
+const char *cn_route_method(cn_route_id id);
 
 /* The value of the first member `name` of a query, its percent-encoding undone and cut to
  * out_bytes - 1; false if there is none. */

@@ -229,12 +229,13 @@ static cn_code answer_live(cn_answer *answer)
     return CN_OK;
 }
 
-static cn_code answer_metrics(cn_answer *answer)
+static cn_code answer_metrics(cn_answer *answer, cn_err *err)
 {
     const cn_api_page *page = &answer->api->options.metrics_page;
-    const char *type = page->write(page->self, answer->request, &answer->reply.out);
-    cn_reply_whole(&answer->reply, 200, type);
-    return CN_OK;
+    const char *type;
+    const cn_code code = page->write(page->self, answer->request, &answer->reply.out, &type, err);
+    if (code == CN_OK) cn_reply_whole(&answer->reply, 200, type);
+    return code;
 }
 
 static cn_code answer_text(cn_answer *answer, const char *json)
@@ -255,7 +256,7 @@ cn_code cn_service_answer(cn_answer *answer, const cn_route *route, cn_err *err)
     case CN_ROUTE_LIVEZ: return answer_live(answer);
     case CN_ROUTE_READYZ:
     case CN_ROUTE_HEALTH: return answer_ready(answer);
-    case CN_ROUTE_METRICS: return answer_metrics(answer);
+    case CN_ROUTE_METRICS: return answer_metrics(answer, err);
     case CN_ROUTE_VERSION: return answer_text(answer, "{\"version\":\"" CN_VERSION "\"}");
     default: break;              // elsewhere, or nowhere
     }

@@ -148,7 +148,7 @@ static void report_start(cn_engine *e, cn_sequence *s)
     cn_metrics_add(&m->cached_host_tokens, host);
     cn_metrics_add(&m->cached_store_tokens, store);
     const uint64_t wait_ns = e->now_ns - s->generation->submitted_ns;
-    cn_histogram_add(&m->queue_ns, wait_ns);
+    cn_metrics_observe(&m->queue_ns, wait_ns);
     cn_port_emit(s->port, &(cn_event){.generation = s->generation, .kind = CN_EVENT_STARTED,
                                       .choice = s->choice, .cached_tokens = cached,
                                       .host_tokens = host, .store_tokens = store,

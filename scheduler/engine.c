@@ -288,9 +288,7 @@ static void emit_token(const cn_sequence *s, cn_event_kind kind, const cn_step_o
 static void time_token(cn_engine *e, cn_sequence *s)
 {
     cn_metrics *m = e->options.metrics;
-    const bool first = s->output_count == 1;
-    const uint64_t since = first ? s->generation->submitted_ns : s->token_ns;
-    cn_histogram_add(first ? &m->first_token_ns : &m->inter_token_ns, e->now_ns - since);
+    if (s->output_count > 1) cn_metrics_observe(&m->inter_token_ns, e->now_ns - s->token_ns);
     cn_metrics_add(&m->generated_tokens, 1);
     s->token_ns = e->now_ns;
 }
@@ -374,9 +372,10 @@ static bool collect(cn_engine *e)
     }
     cn_metrics_add(&m->steps, 1);
     cn_metrics_add(&m->step_tokens, tokens);
+    cn_metrics_observe(&m->step_size, tokens);
     e->step_ns = result.busy_ns;
     cn_metrics_add(&m->device_busy_ns, result.busy_ns);
-    cn_histogram_add(&m->step_ns, result.busy_ns);
+    cn_metrics_observe(&m->step_ns, result.busy_ns);
     return true;
 }
 

@@ -168,7 +168,7 @@ static void finish(cn_redis_log *log, request *r, cn_code code)
     if (code == CN_E_STORE_FULL) cn_metrics_add(&m->store_full, 1);
     if (code == CN_OK && is_write(r->op)) {
         const uint64_t now = cn_clock_now_ns(&log->settings.clock);
-        cn_histogram_add(&m->store_write_ns, now > r->taken_ns ? now - r->taken_ns : 0);
+        cn_metrics_observe(&m->store_write_ns, now > r->taken_ns ? now - r->taken_ns : 0);
     }
 }
 

@@ -229,7 +229,7 @@ static void note_end(cn_tiers *t, cn_restore *r)
     cn_metrics *m = t->options.metrics;
     r->noted = true;
     r->took_ns = t->now_ns - r->start_ns;
-    cn_histogram_add(&m->restore_ns, r->took_ns);
+    cn_metrics_observe(&m->restore_ns, r->took_ns);
     if (r->is_late) cn_metrics_add(&m->restores_late, 1);
     else if (r->chose_computing) cn_metrics_add(&m->restores_computed, 1);
     else cn_metrics_add(r->limit == r->count ? &m->restores_whole : &m->restores_short, 1);

@@ -170,7 +170,9 @@ static void take(cn_http_message *m)
     } else if (strcmp(path, "/metrics") == 0) {
         count_port();
         cn_buf_clear(&the.text);
-        cn_metrics_text_write(&the.metrics, &the.text);
+        cn_metrics_text text = {&the.text, CN_METRICS_PROMETHEUS};
+        const cn_metrics_sink sink = cn_metrics_text_sink(&text);
+        cn_metrics_catalogue_show(&(cn_metrics_source){&the.metrics, "none", false}, &sink);
         answer(m->exchange, "text/plain; version=0.0.4", the.text.data, the.text.len);
     } else if (strcmp(path, "/hang") != 0) {
         echo(m->request);

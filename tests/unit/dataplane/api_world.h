@@ -247,12 +247,16 @@ static void world_open_store(void)
     assert_int_equal(cn_store_sim_open(&store, &world.store, NULL), CN_OK);
 }
 
-static const char *world_metrics(void *self, const cn_http_request *request, cn_buf *out)
+static cn_code world_metrics(void *self, const cn_http_request *request, cn_buf *out,
+                             const char **content_type, cn_err *err)
 {
     (void)self;
-    (void)request;
+    *content_type = "text/plain";
+    if (strcmp(request->query, "names=none") == 0) {
+        return cn_err_set_param(err, CN_E_INVALID, "names", "names: none; must be some");
+    }
     cn_buf_add_text(out, "a metric");
-    return "text/plain";
+    return CN_OK;
 }
 
 // An api of an appliance that has just started; the store is what it was.

@@ -607,6 +607,8 @@ static void services_answer(void **state)
     assert_body(0, "{\"version\":\"" CN_VERSION "\"}");
     world_send(0, "GET", "/metrics", "");
     assert_body(0, "a metric");
+    world_send(0, "GET", "/metrics?names=none", "");
+    assert_error(400, "names", "must be some");
 }
 
 static void keys_open_what_is_not_a_probe(void **state)

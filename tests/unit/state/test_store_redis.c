@@ -66,7 +66,7 @@ static void keeps_the_contract(void **state)
     assert_non_null(strstr(report.text, "appendfsync is everysec; fsync needs always"));
     redis_server_cli(&server, "CONFIG SET appendfsync always");
     wait_for(store, true, true);
-    assert_true(cn_metrics_get(&metrics.store_write_ns.count) > 100);
+    assert_true(cn_metrics_get(&metrics.store_write_ns.all.count) > 100);
     assert_int_equal(cn_metrics_get(&metrics.store_pages_written), 20);
     assert_int_equal(cn_metrics_get(&metrics.store_pages_read), 20);
     assert_int_equal(cn_metrics_get(&metrics.store_pages_absent), 2);
