@@ -16,6 +16,7 @@
     X("listen",             listen,         "127.0.0.1:8000", "address and port for clients; port 0: any free one") \
     X("proxy_protocol.from", proxy_from,    "",      "networks of load balancers, separated by commas: each connection must come from one and begin with a PROXY header; default: none does") \
     X("forwarded.from",     forwarded_from, "",      "networks of proxies whose X-Forwarded-For names the client, in the log; default: none") \
+    X("agent.listen",       agent_listen,   "",      "address and port where HAProxy's agent-check is answered; default: none") \
     X("backend",            backend,        "cpu",   "hardware to compute on: cpu; cuda-emu: the kernels of the GPU, emulated and slow") \
     X("cpu.path",           cpu_path,       "",      "instruction set: avx512-bf16, avx512, avx2, portable; default: the best there is") \
     X("api_keys_file",      api_keys_file,  "",      "file with one API key per line; without it, and without keys, all clients are served") \
@@ -59,4 +60,6 @@
     X("dpdk.vlan",          dpdk_vlan,            0,      0,           4094, "VLAN that the port is in; 0: untagged") \
     X("dpdk.mtu",           dpdk_mtu,          1500,    576,           9600, "bytes of a packet; above 1500 every switch on the way must agree") \
     X("dpdk.memory_mb",     dpdk_memory_mb,       0,      0,          65536, "memory for frames in MiB; 0: what the port needs") \
-    X("drain.seconds",      drain_seconds,       30,      0,          86400, "time that running answers get after SIGTERM")
+    X("drain.seconds",      drain_seconds,       30,      0,          86400, "time that running answers get after SIGTERM") \
+    X("drain.notice_ms",    drain_notice_ms,      0,      0,         600000, "time of it in which new requests are still served, for load balancers to notice") \
+    X("watchdog.stall_seconds", watchdog_stall_seconds, 30, 1,        86400, "a thread, or a device with work, that does not go on for so long makes /livez say so")

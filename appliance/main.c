@@ -7,6 +7,7 @@
 #include "appliance/chat.h"
 #include "appliance/cli.h"
 #include "appliance/doctor.h"
+#include "appliance/drain.h"
 #include "appliance/nearest.h"
 #include "appliance/prove.h"
 #include "appliance/serve.h"
@@ -26,7 +27,9 @@ static void print_serve_help(void)
          "file,\n"
          "which wins over defaults. Numbers may end in K, M, G or T (powers of 1024).\n"
          "SIGTERM and Ctrl-C drain: running answers get drain.seconds; a second one ends at "
-         "once.\n\n"
+         "once.\n"
+         "SIGHUP reads the configuration again; the log says what has changed, and what waits for "
+         "a\nrestart.\n\n"
          "Keys, with their [defaults]:");
     cn_cli_print_keys();
 }
@@ -45,7 +48,7 @@ static int run_serve(int argc, char **argv)
                    "model: is not given; must be the directory of a Hugging Face "
                    "checkpoint (cairn serve --model DIR)");
         exit_code = fail(&err, CN_EXIT_USAGE);
-    } else exit_code = cn_serve_run(&settings);
+    } else exit_code = cn_serve_run(&settings, argc, argv);
     cn_config_close(&settings);
     return exit_code;
 }
@@ -110,6 +113,7 @@ static const struct {
     {"session", cn_session_run, "list, show, fork, export, import and delete conversations"},
     {"prove", cn_prove_run, "generate stored turns again and compare them bit for bit"},
     {"bench", cn_bench_run, "load any OpenAI-compatible server and say how it answered"},
+    {"drain", cn_drain_run, "have a running server end, without losing a request"},
     {"doctor", cn_doctor_run, "say whether this machine can run a configuration"},
     {"capture", cn_capture_run, "write what the network port sees to a pcap file"},
     {"config", run_config, "check the configuration, or print it"},

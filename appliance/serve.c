@@ -1,15 +1,12 @@
 #include "appliance/serve.h"
 
-#include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -17,6 +14,7 @@
 
 #include "appliance/backends.h"
 #include "appliance/cli.h"
+#include "appliance/life.h"
 #include "appliance/metrics_page.h"
 #include "appliance/network.h"
 #include "appliance/state.h"
@@ -36,13 +34,12 @@
  *    net (http, transport) ──▶ api (routes, text) ──▶ engine ──▶ the backend's own threads
  *
  * A loop polls its room until nothing is left to do, announces sleep, polls once more, and sleeps.
- * The main thread waits for signals. Draining goes the way of a request: the api refuses new ones,
+ * The main thread tends them (appliance/life.h). Draining goes the way of a request: the api refuses new ones,
  * the net stops listening, and once every answer has left, the threads end in the same order.
  *
  * Beside them, the state thread carries out what the api and the engine want of the store. */
 
-enum { DRAIN_CHECK_MS = 20, STOP_CHECK_MS = 1, WATCH_MS = 1000, SPARE_DESCRIPTORS = 64,
-       SLOW_START_NS = 500000000 };
+enum { STOP_CHECK_MS = 1, SPARE_DESCRIPTORS = 96, SLOW_START_NS = 500000000 };
 
 struct serve;
 
@@ -51,6 +48,7 @@ typedef struct room {
     bool (*poll)(struct serve *s, uint64_t timeout_ns);
     uint64_t (*sleep_ns)(const struct serve *s);     // NULL: until the wake
     cn_wake wake;
+    cn_pulse pulse;
     pthread_t thread;
     bool started;
     _Atomic bool stop;
@@ -60,7 +58,7 @@ typedef struct room {
 typedef struct serve serve;
 
 struct serve {
-    const cn_config_settings *settings;
+    cn_config_settings *settings;
     cn_log log;
     cn_clock clock;
     cn_random random;
@@ -78,32 +76,21 @@ struct serve {
     cn_api *api;
     cn_state *state;
     room net, front, scheduler, keeper;
-    _Atomic bool drain;          // for the net thread, which alone may call cn_http_drain
-    bool net_drains;
+    cn_life *life;
+    _Atomic cn_life_phase phase; // for the net thread, which alone may call cn_http_drain
+    cn_life_phase net_phase;
     _Atomic uint32_t connections;
     const char *model_name;
-    int signals;
     uint64_t start_ns;
     bool shows_progress;
 };
 
 // ---- the model
 
-// The next signal, or 0 after the timeout (-1: none).
-static int next_signal(const serve *s, int timeout_ms)
-{
-    struct signalfd_siginfo info;
-    struct pollfd pfd = {.fd = s->signals, .events = POLLIN};
-    if (poll(&pfd, 1, timeout_ms) <= 0) return 0;
-    return read(s->signals, &info, sizeof info) == (ssize_t)sizeof info ? (int)info.ssi_signo : 0;
-}
-
-// Called while weights are loaded, when there is nothing to drain: a signal ends the process.
 static void show_progress(void *self, uint64_t done, uint64_t total)
 {
     serve *s = self;
-    const int stop = next_signal(s, 0);
-    if (stop) _exit(128 + stop);
+    cn_life_load(s->life, done, total);
     if (!s->shows_progress) {
         const bool is_slow = cn_clock_now_ns(&s->clock) - s->start_ns > SLOW_START_NS;
         s->shows_progress = is_slow && done < total && isatty(STDERR_FILENO);
@@ -325,9 +312,11 @@ static cn_code open_front(serve *s, cn_err *err)
 
 static bool poll_net(serve *s, uint64_t timeout_ns)
 {
-    if (atomic_load(&s->drain) && !s->net_drains) {
-        s->net_drains = true;
-        cn_http_drain(s->http);
+    const cn_life_phase phase = atomic_load(&s->phase);
+    if (phase != s->net_phase) {
+        s->net_phase = phase;
+        if (phase == CN_LIFE_RETIRES) cn_http_retire(s->http);
+        else cn_http_drain(s->http);
     }
     const bool worked = cn_http_poll(s->http, timeout_ns);
     atomic_store(&s->connections, cn_http_connection_count(s->http));
@@ -357,6 +346,7 @@ static void *run_room(void *argument)
 {
     room *r = argument;
     while (!atomic_load(&r->stop)) {
+        cn_pulse_beat(&r->pulse);
         if (r->poll(r->serve, 0)) continue;
         cn_wake_prepare(&r->wake);
         if (r->poll(r->serve, 0) || atomic_load(&r->stop)) cn_wake_cancel(&r->wake);
@@ -369,7 +359,10 @@ static void *run_room(void *argument)
 static void *run_net(void *argument)
 {
     room *r = argument;
-    while (!atomic_load(&r->stop)) r->poll(r->serve, UINT64_MAX);
+    while (!atomic_load(&r->stop)) {
+        cn_pulse_beat(&r->pulse);
+        r->poll(r->serve, UINT64_MAX);
+    }
     return NULL;
 }
 
@@ -399,7 +392,8 @@ static void stop_room(room *r)
 static cn_code open_room(room *r, const char *name, bool (*poll)(serve *s, uint64_t timeout_ns),
                          serve *s, cn_err *err)
 {
-    r->name = name;
+    r->name = r->pulse.name = name;
+    r->pulse.wake = &r->wake;
     r->poll = poll;
     r->serve = s;
     return cn_wake_open(&r->wake, err);
@@ -407,25 +401,13 @@ static cn_code open_room(room *r, const char *name, bool (*poll)(serve *s, uint6
 
 // ---- life
 
-static cn_code open_signals(serve *s, cn_err *err)
-{
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    signal(SIGPIPE, SIG_IGN);
-    // Blocked in every thread that is started from here on; the main thread reads them.
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-    s->signals = signalfd(-1, &set, SFD_CLOEXEC);
-    return s->signals >= 0 ? CN_OK : cn_err_set(err, CN_E_IO, "signalfd: %s", strerror(errno));
-}
-
-static cn_code open_all(serve *s, cn_err *err)
+static cn_code open_all(serve *s, const cn_reload_source *source, cn_err *err)
 {
     s->metrics = malloc(sizeof *s->metrics);
     if (!s->metrics) return cn_err_set(err, CN_E_MEMORY, "no memory");
     cn_metrics_init(s->metrics);
-    cn_code code = open_signals(s, err);
+    const cn_life_options life = {s->settings, *source, &s->log, s->clock};
+    cn_code code = cn_life_open(&life, &s->life, err);
     if (code == CN_OK) code = open_room(&s->net, "net", poll_net, s, err);
     if (code == CN_OK) code = open_room(&s->front, "api", poll_front, s, err);
     if (code == CN_OK) code = open_room(&s->scheduler, "engine", poll_scheduler, s, err);
@@ -440,6 +422,7 @@ static cn_code open_all(serve *s, cn_err *err)
     if (code == CN_OK) code = open_engine(s, err);
     if (code == CN_OK) code = open_network(s, err);
     if (code == CN_OK) code = open_front(s, err);
+    if (code == CN_OK) code = cn_life_listen(s->life, err);
     if (code == CN_OK && cn_state_store(s->state)) code = start_room(&s->keeper, run_net, err);
     if (code == CN_OK) code = start_room(&s->scheduler, run_room, err);
     if (code == CN_OK) code = start_room(&s->front, run_room, err);
@@ -468,8 +451,8 @@ static void close_all(serve *s)
     cn_wake_close(&s->front.wake);
     cn_wake_close(&s->scheduler.wake);
     cn_wake_close(&s->keeper.wake);
-    if (s->signals >= 0) close(s->signals);
     free(s->metrics);
+    cn_life_close(s->life);
 }
 
 static bool is_loopback(const char *address)
@@ -495,44 +478,25 @@ static void log_ready(const serve *s)
     }
 }
 
-/* Waits for running answers, for their last bytes, and for pages on their way to the store. Returns
- * the exit code. */
-static int drain(serve *s)
+static int live(serve *s)
 {
-    const uint64_t start_ns = cn_clock_now_ns(&s->clock);
-    const uint64_t limit_ns = s->settings->drain_seconds * 1000000000u;
-    bool aborted = false;
-    cn_log_event(&s->log, CN_LOG_INFO, "draining",
-                 cn_log_number("requests", cn_api_request_count(s->api)));
-    cn_api_drain(s->api);
-    atomic_store(&s->drain, true);
-    cn_wake_signal(&s->net.wake);
-    while (cn_api_request_count(s->api) > 0 || atomic_load(&s->connections) > 0 ||
-           cn_engine_unsaved_pages(s->engine) > 0) {
-        const int again = next_signal(s, DRAIN_CHECK_MS);
-        if (again) return 128 + again;
-        cn_wake_signal(&s->net.wake);        // it may have missed the first, as in stop_room
-        const uint64_t waited_ns = cn_clock_now_ns(&s->clock) - start_ns;
-        if (waited_ns > limit_ns && !aborted) {
-            aborted = true;
-            cn_log_event(&s->log, CN_LOG_WARN, "drain_limit",
-                         cn_log_number("requests", cn_api_request_count(s->api)));
-            cn_api_abort(s->api);
-        }
-        // What is left after the answers are cut and kept are connections that do not read.
-        if (waited_ns > limit_ns + s->settings->limits.store_ms * 1000000u + 1000000000u) break;
+    cn_life_rooms rooms = {
+        .api = s->api, .engine = s->engine, .network = s->network, .metrics = s->metrics,
+        .net_wake = &s->net.wake, .phase = &s->phase, .connections = &s->connections};
+    room *const threads[] = {&s->net, &s->front, &s->scheduler, &s->keeper};
+    for (size_t i = 0; i < sizeof threads / sizeof threads[0]; i++) {
+        if (threads[i]->started) rooms.pulses[rooms.pulse_count++] = &threads[i]->pulse;
     }
-    cn_log_event(&s->log, CN_LOG_INFO, "drained",
-                 cn_log_number("ms", (int64_t)(cn_clock_now_ns(&s->clock) - start_ns) / 1000000));
-    return CN_EXIT_OK;
+    return cn_life_run(s->life, &rooms);
 }
 
-int cn_serve_run(const cn_config_settings *settings)
+int cn_serve_run(cn_config_settings *settings, int argc, char **argv)
 {
     static serve s;
+    const cn_reload_source source = {argc, argv};
     cn_err err = {0};
     s.settings = settings;
-    s.signals = s.net.wake.fd = s.front.wake.fd = s.scheduler.wake.fd = s.keeper.wake.fd = -1;
+    s.net.wake.fd = s.front.wake.fd = s.scheduler.wake.fd = s.keeper.wake.fd = -1;
     s.clock = cn_clock_system();
     s.random = cn_random_system();
     s.log = (cn_log){STDERR_FILENO, (cn_log_level)cn_log_level_parse(settings->log_level), s.clock};
@@ -541,15 +505,12 @@ int cn_serve_run(const cn_config_settings *settings)
     int exit_code = CN_EXIT_FAILED;
     const cn_code code = sodium_init() < 0
                              ? cn_err_set(&err, CN_E_INTERNAL, "libsodium cannot be started")
-                             : open_all(&s, &err);
+                             : open_all(&s, &source, &err);
     if (code == CN_OK) {
         printf("listening on %s\n", cn_http_address(s.http));
         fflush(stdout);
         log_ready(&s);
-        while (next_signal(&s, s.network ? WATCH_MS : -1) == 0) {
-            cn_api_block(s.api, cn_network_watch(s.network));
-        }
-        exit_code = drain(&s);
+        exit_code = live(&s);
         if (exit_code != 0) _exit(exit_code);
     } else {
         fprintf(stderr, "cairn: %s\n", err.text);

@@ -6,7 +6,8 @@
 
 #include "appliance/config.h"
 
-/* Serves until SIGTERM or SIGINT and then drains. Returns the exit code of the process: 0 after a
+/* Serves until SIGTERM, SIGINT or `cairn drain`, and then drains; SIGHUP reads the configuration again
+ * from argv, which it came from (appliance/reload.h). Returns the exit code of the process: 0 after a
  * drain, 1 if something could not be started, 2 if a configured value is why (said on stderr),
  * 128 + signal after a second signal, or after one that came before the server was ready. */
-int cn_serve_run(const cn_config_settings *settings);
+int cn_serve_run(cn_config_settings *settings, int argc, char **argv);

@@ -21,7 +21,7 @@ typedef enum cn_log_level {
 
 typedef struct cn_log {
     int fd;
-    cn_log_level level;          // events below are dropped
+    _Atomic cn_log_level level;  // events below are dropped; may change while others write
     cn_clock clock;
 } cn_log;
 

@@ -6,7 +6,8 @@ import pytest
 
 from .program import DEMO, refuses, run
 
-COMMANDS = ["serve", "chat", "session", "prove", "bench", "doctor", "capture", "config", "version"]       # as in the help
+COMMANDS = ["serve", "chat", "session", "prove", "bench", "drain", "doctor", "capture", "config",     # as in the help
+            "version"]
 
 
 def test_help_names_every_command_and_exit_code() -> None:
