@@ -38,6 +38,7 @@
 enum {
     TICK_NS = TCP_TICK_MS * 1000000,
     NEIGHBOUR_TIMER_NS = 1000000000,
+    NEIGHBOUR_ASK_NS = 100000000,                        // between two questions, at least
     ETHERNET_BYTES = 14,
     VLAN_BYTES = 4,
     CONNECTION_DATA_BYTES = 8 * 1024,
@@ -60,6 +61,7 @@ static struct stack {
     bool fills_checksums;
     uint8_t siphash_key[2][crypto_shorthash_KEYBYTES];   // of sequence numbers, of the table
     uint64_t neighbour_timer_ns;                         // when it is due
+    uint64_t neighbour_asked_ns;
     ip6_addr_t gateway6;
     bool has_gateway6;
     struct netif port;
@@ -128,9 +130,32 @@ int cn_stack_room(uint32_t bytes)
     return 0;
 }
 
-void cn_stack_count_rexmit(void) { count(&the.counts.rexmits); }
-void cn_stack_count_syn_dropped(void) { count(&the.counts.syns_dropped); }
-void cn_stack_count_challenge(void) { count(&the.counts.challenges); }
+/* A peer that is silent for so long may have a new MAC address, it or the gateway, and the neighbour table
+ * the old one for minutes. (Over IPv6 lwIP finds that out by itself.) */
+static void ask_for_neighbour(const ip4_addr_t *peer)
+{
+    const ip4_addr_t *address = netif_ip4_addr(&the.port), *mask = netif_ip4_netmask(&the.port);
+    const uint64_t now_ns = cn_clock_now_ns(&the.clock);
+    if (now_ns < the.neighbour_asked_ns + NEIGHBOUR_ASK_NS) return;
+    the.neighbour_asked_ns = now_ns;
+    etharp_request(&the.port, ip4_addr_netcmp(peer, address, mask) ? peer : netif_ip4_gw(&the.port));
+}
+
+void cn_stack_timed_out(const struct tcp_pcb *pcb)
+{
+    count(&the.counts.timeouts);
+    if (pcb->nrtx > 0 && IP_IS_V4(&pcb->remote_ip)) ask_for_neighbour(ip_2_ip4(&pcb->remote_ip));
+}
+
+void cn_stack_count_rexmits(void) { count(&the.counts.rexmits); }
+void cn_stack_count_needless(void) { count(&the.counts.needless); }
+void cn_stack_count_probes(void) { count(&the.counts.probes); }
+void cn_stack_count_recoveries(void) { count(&the.counts.recoveries); }
+void cn_stack_count_early(void) { count(&the.counts.early); }
+void cn_stack_count_syns_dropped(void) { count(&the.counts.syns_dropped); }
+void cn_stack_count_challenges(void) { count(&the.counts.challenges); }
+void cn_stack_count_resets_sent(void) { count(&the.counts.resets_sent); }
+void cn_stack_count_resets_taken(void) { count(&the.counts.resets_taken); }
 
 // ---- frames ------------------------------------------------------------------------------------
 
@@ -222,6 +247,8 @@ void cn_stack_run_timers(void)
     const uint64_t now_ns = cn_clock_now_ns(&the.clock);
     const uint32_t tick = (uint32_t)(now_ns / TICK_NS);
     if (tick != tcp_ticks) tcp_tmr_to(tick);
+    atomic_store_explicit(&the.counts.half_open, tcp_syn_count, memory_order_relaxed);
+    atomic_store_explicit(&the.counts.time_waiting, tcp_tw_count, memory_order_relaxed);
     if (now_ns >= the.neighbour_timer_ns) {
         the.neighbour_timer_ns = now_ns + NEIGHBOUR_TIMER_NS;
         etharp_tmr();

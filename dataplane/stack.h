@@ -35,14 +35,28 @@ typedef struct cn_stack_options {
     uint64_t data_bytes;                 // of memory for what is under way; 0: by connection_count
 } cn_stack_options;
 
+#define CN_STACK_COUNTS(X)                                                                         \
+    X(frames_dropped)            /* not for us, or damaged */                                      \
+    X(frames_refused)            /* to send, and the port had no frame */                          \
+    X(rexmits)                   /* TCP segments sent again */                                     \
+    X(needless)                  /* of these, the ones that the peer says it had already */        \
+    X(timeouts)                  /* of the retransmission timer */                                 \
+    X(probes)                    /* of the tail of what was sent (RFC 8985) */                     \
+    X(recoveries)                /* losses that the peer's acknowledgements showed */              \
+    X(early)                     /* segments that came before the one that was due */              \
+    X(unkept)                    /* of these, the ones that there was no memory for */             \
+    X(syns_dropped)              /* half-open connections that made room for others */             \
+    X(challenges)                /* answers to segments that may be forged (RFC 5961) */           \
+    X(resets_sent)                                                                                 \
+    X(resets_taken)                                                                                \
+    X(half_open)                 /* now; the ones above only grow */                               \
+    X(time_waiting)              /* now */
+
 /* Relaxed: each is a figure of its own and orders nothing. */
 typedef struct cn_stack_counts {
-    _Atomic uint64_t frames_dropped;     // not for us, or damaged
-    _Atomic uint64_t frames_refused;     // to send, and the port had no frame
-    _Atomic uint64_t rexmits;            // TCP segments sent again
-    _Atomic uint64_t syns_dropped;       // half-open connections that made room for others
-    _Atomic uint64_t challenges;         // answers to segments that may be forged (RFC 5961)
-    _Atomic uint64_t unkept;             // segments that came early and for which there was no memory
+#define X(id) _Atomic uint64_t id;
+    CN_STACK_COUNTS(X)
+#undef X
 } cn_stack_counts;
 
 /* Opens the one stack. Errors: CN_E_INVALID (an address, the VLAN, a stack is open), CN_E_MEMORY. */
@@ -59,4 +73,5 @@ void cn_stack_run_timers(void);
 /* Nanoseconds until a timer may be due. */
 uint64_t cn_stack_timer_left_ns(void);
 
+/* [any], from open on. */
 const cn_stack_counts *cn_stack_counted(void);

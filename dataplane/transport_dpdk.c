@@ -50,6 +50,7 @@ enum {
 };
 static const uint64_t LINGER_NS = 2000000000;
 static const uint64_t STARVED_NS = 10000000;
+static const uint64_t TIMERS_WAIT_NS = 100000000;
 static const uint32_t NONE = UINT32_MAX;
 
 typedef enum place_state { FREE, OPEN, LINGERING } place_state;
@@ -82,6 +83,8 @@ typedef struct dpdk {
     struct tcp_pcb *called_back;         // whose callback is running
     bool called_back_aborted;
     bool something_happened;
+    bool frames_wait;                    // the port had more than one round takes
+    uint64_t frames_wait_since_ns;
     _Atomic uint64_t connections_dropped, sleeps;
     char address[CN_TRANSPORT_ADDRESS_BYTES];
 } dpdk;
@@ -405,12 +408,12 @@ void cn_transport_dpdk_stats_read(const cn_transport *transport, cn_transport_dp
 {
     const dpdk *d = (const dpdk *)transport;
     const cn_stack_counts *c = cn_stack_counted();
-#define LOAD(counter) atomic_load_explicit(&(counter), memory_order_relaxed)
+#define X(id) .id = atomic_load_explicit(&c->id, memory_order_relaxed),
     *out = (cn_transport_dpdk_stats){
-        LOAD(c->frames_dropped), LOAD(c->frames_refused), LOAD(c->rexmits),
-        LOAD(c->syns_dropped),   LOAD(c->challenges),     LOAD(c->unkept),
-        LOAD(d->connections_dropped), LOAD(d->sleeps)};
-#undef LOAD
+        CN_STACK_COUNTS(X)
+        .connections_dropped = atomic_load_explicit(&d->connections_dropped, memory_order_relaxed),
+        .sleeps = atomic_load_explicit(&d->sleeps, memory_order_relaxed)};
+#undef X
 }
 
 static void dpdk_close(cn_transport *transport)
@@ -522,10 +525,18 @@ static const char *dpdk_address(const cn_transport *transport)
     return ((const dpdk *)transport)->address;
 }
 
+/* A net thread that did not run for a while finds acknowledgements in the port that are as old as its
+ * timers: those are not run before what waits has been read, or for TIMERS_WAIT_NS at most. */
+static bool timers_may_run(const dpdk *d)
+{
+    return !d->frames_wait ||
+           cn_clock_now_ns(&d->clock) - d->frames_wait_since_ns >= TIMERS_WAIT_NS;
+}
+
 // What follows a burst of frames: timers, and sending what has been written.
 static bool end_round(dpdk *d)
 {
-    cn_stack_run_timers();
+    if (timers_may_run(d)) cn_stack_run_timers();
     if (d->starved_count || d->linger_first != NONE) {
         const uint64_t now_ns = cn_clock_now_ns(&d->clock);
         feed_starved(d, now_ns);
@@ -548,6 +559,8 @@ static bool receive_bursts(dpdk *d)
         frames = cn_stack_receive();
         d->something_happened |= frames > 0;
     } while (frames == CN_NIC_BURST_MAX && ++bursts < BURSTS_MAX);
+    if (!d->frames_wait) d->frames_wait_since_ns = cn_clock_now_ns(&d->clock);
+    d->frames_wait = bursts == BURSTS_MAX;
     return d->something_happened;
 }
 

@@ -21,7 +21,9 @@ typedef struct cn_transport_dpdk_options {
 } cn_transport_dpdk_options;
 
 typedef struct cn_transport_dpdk_stats {
-    uint64_t frames_dropped, frames_refused, rexmits, syns_dropped, challenges, unkept;
+#define X(id) uint64_t id;
+    CN_STACK_COUNTS(X)
+#undef X
     uint64_t connections_dropped;        // what they left with us had no place
     uint64_t sleeps;                     // waits for the port
 } cn_transport_dpdk_stats;

@@ -30,11 +30,10 @@ static bool run_at(const tcp_peer *p, uint32_t at, uint32_t out[2])
 {
     const uint32_t end = p->options.receive_bytes + 1;
     if (at <= p->received || at >= end || !p->map[at]) return false;
-    uint32_t first = at, last = at;
-    while (first - 1 > p->received && p->map[first - 1]) first--;
-    while (last + 1 < end && p->map[last + 1]) last++;
-    out[0] = p->near_isn + first;
-    out[1] = p->near_isn + last + 1;
+    const uint8_t *before = memrchr(p->map + p->received, 0, at - p->received);
+    const uint8_t *after = memchr(p->map + at, 0, end - at);
+    out[0] = p->near_isn + (uint32_t)(before + 1 - p->map);
+    out[1] = p->near_isn + (after ? (uint32_t)(after - p->map) : end);
     return true;
 }
 
@@ -46,7 +45,8 @@ static void add_sacks(const tcp_peer *p, wire_segment *s)
     if (end > p->received + p->options.window_bytes) end = p->received + p->options.window_bytes;
     for (uint32_t at = p->received + 1; at < end && s->sack_count < 3; at++) {
         uint32_t range[2];
-        if (!run_at(p, at, range)) continue;
+        const uint8_t *arrived = memchr(p->map + at, 1, end - at);
+        if (!arrived || !run_at(p, (uint32_t)(arrived - p->map), range)) break;
         at = range[1] - p->near_isn;
         if (s->sack_count && range[0] == s->sacks[0][0]) continue;
         memcpy(s->sacks[s->sack_count++], range, sizeof range);

@@ -201,6 +201,9 @@ static const tcp_script sending[] = {
     {"the tail is probed", OPEN_SACK "write 3000\n> . 1+1000\n> . 1001+1000\n> . 2001+1000\n+10\n+30\n"
         "> . 2001+1000\nnone\n< . 1 ack 1 win 512 sack 2001-3001\n> . 1+1000\n> . 1001+1000\n"
         "< . 1 ack 3001 win 512\n+1000\nnone\n", 0},
+    {"a tail of less than two full segments waits for a delayed ACK", OPEN_SACK "write 10\n> . 1+10\n"
+        "< . 1 ack 11 win 512\nwrite 10\n> . 11+10\nwrite 20\n> . 21+20\n+65\nnone\n+20\n> . 21+20\n"
+        "none\n", 0},
     {"the tail is probed once, then the time-out comes", OPEN_SACK "write 3000\n> . 1+1000\n"
         "> . 1001+1000\n> . 2001+1000\n+40\n> . 2001+1000\n+150\nnone\n+70\n> . 1+1000\n", 0},
     {"new data probes as well", OPEN_SACK SENT10 "+40\n> . 10001+1000\nnone\n", 0},

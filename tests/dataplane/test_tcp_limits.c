@@ -487,6 +487,38 @@ static void a_step_leaves_as_bursts(void **state)
     world_close();
 }
 
+// A stack that was kept from running for longer than a retransmission time-out reads the acknowledgement
+// that has come meanwhile, behind more frames than one round takes, before it sends anything again.
+static void what_waits_is_read_before_timers_run(void **state)
+{
+    (void)state;
+    enum { BEFORE = 5000 };
+    uint8_t noise[64] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 0x0b, 0x88, 0xb5};
+    wire_segment s;
+    world_open(4, 0, 8192);
+    client *c = connect_from(40000, 65535);
+    for (int i = 0; i < 2; i++) {                        // the second time without the acknowledgement
+        assert_int_equal(write_to(c, "data: token\n\n", 13), 13);
+        wire_poll(&the.wire);
+        assert_true(wire_receive(&the.wire, &s));
+        for (int k = 0; k < BEFORE; k++) wire_send_frame(&the.wire, noise, sizeof noise);
+        c->near_next += 13;
+        if (i == 0) send_flags(c->port, TCP_ACK, c->far_next, c->near_next, 65535);
+        wire_advance(&the.wire, 3000000000);
+        for (int k = 0; k < 4; k++) wire_poll(&the.wire);
+        assert_int_equal(stats().timeouts, i);
+        assert_int_equal(stats().rexmits, i);
+    }
+    // Frames without end do not stop the timers.
+    for (int k = 0; k < 20; k++) {
+        for (int n = 0; n < 2100; n++) wire_send_frame(&the.wire, noise, sizeof noise);
+        wire_advance(&the.wire, 100000000);
+        wire_poll(&the.wire);
+    }
+    assert_true(stats().timeouts >= 2);
+    world_close();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -500,6 +532,7 @@ int main(void)
         cmocka_unit_test(held_bytes_have_a_bound),
         cmocka_unit_test(a_port_without_frames_is_survived),
         cmocka_unit_test(a_step_leaves_as_bursts),
+        cmocka_unit_test(what_waits_is_read_before_timers_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
