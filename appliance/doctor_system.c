@@ -63,7 +63,8 @@ static bool look_at_processes(const cn_doctor_case *c, cn_doctor_finding *f)
 
 static bool look_at_memlock(const cn_doctor_case *c, cn_doctor_finding *f)
 {
-    if (!c->is_dpdk && strcmp(c->settings->backend, "cuda") != 0) return false;
+    const bool has_card = c->is_dpdk && strncmp(c->settings->dpdk_device, "net_", 4) != 0;
+    if (!has_card && strcmp(c->settings->backend, "cuda") != 0) return false;
     return enough(c, f, "Max locked memory", UINT64_MAX, "LimitMEMLOCK",
                   "a device reads and writes memory that must stay where it is");
 }

@@ -6,12 +6,17 @@
 #include "appliance/bench.h"
 #include "appliance/chat.h"
 #include "appliance/cli.h"
+#include "appliance/command.h"
+#include "appliance/completion.h"
 #include "appliance/doctor.h"
+#include "appliance/explain.h"
+#include "appliance/manual.h"
 #include "appliance/drain.h"
 #include "appliance/nearest.h"
 #include "appliance/prove.h"
 #include "appliance/serve.h"
 #include "appliance/session.h"
+#include "appliance/support_bundle.h"
 
 static int fail(const cn_err *err, int exit_code)
 {
@@ -103,11 +108,11 @@ static int run_version(int argc, char **argv)
     return CN_EXIT_OK;
 }
 
-static const struct {
-    const char *name;
-    int (*run)(int argc, char **argv);
-    const char *what;
-} commands[] = {
+// These two tell of all commands, themselves included.
+static int run_manual(int argc, char **argv);
+static int run_completion(int argc, char **argv);
+
+static const cn_command commands[] = {
     {"serve", run_serve, "serve a checkpoint to OpenAI clients"},
     {"chat", cn_chat_run, "talk to a running server in the terminal"},
     {"session", cn_session_run, "list, show, fork, export, import and delete conversations"},
@@ -117,17 +122,27 @@ static const struct {
     {"doctor", cn_doctor_run, "say whether this machine can run a configuration"},
     {"capture", cn_capture_run, "write what the network port sees to a pcap file"},
     {"config", run_config, "check the configuration, or print it"},
+    {"support-bundle", cn_support_bundle_run, "write a file for somebody who helps from afar"},
+    {"explain", cn_explain_run, "say what an error means and what to do"},
+    {"manual", run_manual, "print the manual pages"},
+    {"completion", run_completion, "print a script that completes commands in a shell"},
     {"version", run_version, "print the version"},
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
+
+static const cn_commands all = {commands, COMMAND_COUNT};
+
+static int run_manual(int argc, char **argv) { return cn_manual_run(&all, argc, argv); }
+
+static int run_completion(int argc, char **argv) { return cn_completion_run(&all, argc, argv); }
 
 static void print_help(FILE *to)
 {
     fprintf(to, "Cairn %s: an LLM inference appliance that remembers.\n\n"
                 "usage: cairn COMMAND [--flag value ...]\n\n", CN_VERSION);
     for (int i = 0; i < COMMAND_COUNT; i++)
-        fprintf(to, "  %-9s %s\n", commands[i].name, commands[i].what);
+        fprintf(to, "  %-15s %s\n", commands[i].name, commands[i].what);
     fprintf(to, "\n`cairn COMMAND --help` says more.\n\n"
                 "Exit codes: 0 done, 1 failed (a file, a port, the server), 2 bad usage or\n"
                 "configuration, 128 + n ended by a second signal n.\n");

@@ -6,14 +6,14 @@ import pytest
 
 from .program import DEMO, refuses, run
 
-COMMANDS = ["serve", "chat", "session", "prove", "bench", "drain", "doctor", "capture", "config",     # as in the help
-            "version"]
+COMMANDS = ["serve", "chat", "session", "prove", "bench", "drain", "doctor", "capture", "config",
+            "support-bundle", "explain", "manual", "completion", "version"]       # as in the help
 
 
 def test_help_names_every_command_and_exit_code() -> None:
     result = run("--help")
     assert result.returncode == 0 and result.stderr == ""
-    assert re.findall(r"^  (\w+) ", result.stdout, re.M) == COMMANDS
+    assert re.findall(r"^  ([\w-]+) ", result.stdout, re.M) == COMMANDS
     assert "Exit codes: 0 done, 1 failed" in result.stdout
 
 
