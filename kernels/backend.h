@@ -1,7 +1,8 @@
 /* kernels/backend.h: the one door between Cairn and the hardware that does the arithmetic.
  * A backend loads a model, owns KV pages and sequence slots, and runs steps. One call per step, not
  * per operation, so that a backend owns fusion, buffers, graphs and sampling. Nothing above knows
- * what is inside a page, and streams or events never show here.
+ * what is inside a page, and streams or events never show here. A group of ranks that share a model is
+ * one backend: each holds its part of a page under the same number, and page_io moves whole pages.
  *
  * The contract that everything above relies on (docs/DESIGN.md, idea 3): the tokens and logprobs of
  * a sequence depend on its own tokens and sampling settings only. Whatever else is in the step,
@@ -182,7 +183,16 @@ typedef struct cn_page_io {
 
 typedef struct cn_backend cn_backend;
 
+/* How sums over the inputs of a matrix are cut where ranks share a model. */
+typedef enum cn_numerics {
+    CN_NUMERICS_DEFAULT,         // what the backend does best
+    CN_NUMERICS_PER_RANK,        // one sum per rank: the bits depend on the number of ranks
+    CN_NUMERICS_SHARD_INVARIANT  // eighths in a fixed tree: the same bits for 1, 2, 4 and 8 ranks
+} cn_numerics;
+
 typedef struct cn_backend_options {
+    uint32_t rank_count;         // ranks that share the model (tensor parallel): 1, 2, 4 or 8; 0: 1
+    cn_numerics numerics;
     uint32_t thread_count;       // cpu: worker threads; 0: one per core that the process may use
     const char *path;            // cpu: instruction set by name ("avx512-bf16", "avx512", "avx2",
                                  // "portable"), NULL: the best that the machine has
@@ -199,7 +209,8 @@ typedef struct cn_kv_options {
 } cn_kv_options;
 
 typedef struct cn_kv_info {
-    uint64_t page_bytes;
+    uint64_t page_bytes;         // as page_io moves it
+    uint64_t page_held_bytes;    // of memory; more where several ranks hold the same KV head
     uint32_t layout_version;     // changes when the same tokens give other page bytes by layout
     char numerics[32];           // names what decides the bits: backend, path, version
 } cn_kv_info;

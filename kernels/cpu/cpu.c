@@ -36,21 +36,15 @@ static cn_code cpu_probe(char *text, size_t text_bytes, cn_err *err)
     return CN_OK;
 }
 
-static void run_page_io(cn_cpu *cpu)
-{
-    for (uint32_t i = 0; i < cpu->io_count; i++) {
-        unsigned char *page = cpu->pages + cpu->io[i].page.v * cpu->page_bytes;
-        if (cpu->io[i].kind == CN_PAGE_READ) memcpy(cpu->io[i].host, page, cpu->page_bytes);
-        else memcpy(page, cpu->io[i].host, cpu->page_bytes);
-    }
-}
-
 static void run_step(cn_cpu *cpu, cn_ticket ticket)
 {
     cn_cpu_step *step = &cpu->steps[ticket % CN_CPU_STEPS];
     const cn_clock clock = cn_clock_system();
     const uint64_t start_ns = cn_clock_now_ns(&clock);
-    cn_forward_run(cpu, step);
+    cn_forward_prepare(cpu, step);
+    cpu->running = step;
+    step->code = cn_group_run(cpu, CN_CPU_STEP);
+    if (step->code != CN_OK) step->output_count = 0;
     step->busy_ns = cn_clock_now_ns(&clock) - start_ns;
     atomic_fetch_add_explicit(&cpu->stat_steps, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&cpu->stat_tokens, step->step.token_count, memory_order_relaxed);
@@ -74,7 +68,7 @@ static void *run_device(void *argument)
         }
         pthread_mutex_unlock(&cpu->lock);
         if (io_ready) {
-            run_page_io(cpu);
+            cn_group_run(cpu, CN_CPU_IO);
             atomic_store_explicit(&cpu->io_finished, ++io_done, memory_order_release);
         } else {
             run_step(cpu, ++done);
@@ -95,38 +89,48 @@ static void cpu_close(cn_backend *backend)
         cpu->closing = true;
         pthread_cond_signal(&cpu->work);
         pthread_mutex_unlock(&cpu->lock);
-        pthread_join(cpu->device, NULL);
+        pthread_join(cpu->ranks[0].thread, NULL);
+        cpu->ranks[0].started = false;
     }
-    cn_workers_close(cpu->workers);
-    cn_scratch_free(cpu);
-    cn_weights_free(&cpu->model);
+    cn_group_close(cpu);
     pthread_cond_destroy(&cpu->work);
     pthread_mutex_destroy(&cpu->lock);
     free(cpu);
 }
 
+static cn_code check_options(const cn_backend_options *o, cn_err *err)
+{
+    if (!cn_path_choose(o->path)) {
+        return cn_err_set(err, CN_E_UNSUPPORTED,
+                          "cpu.path: \"%s\"; this processor runs %s (of avx512-bf16, avx512, avx2, "
+                          "portable)", o->path, cn_path_choose(NULL)->name);
+    }
+    if (o->thread_count > THREADS_MAX) {
+        return cn_err_set(err, CN_E_INVALID, "cpu.threads: %u; must be 0 to %d", o->thread_count,
+                          THREADS_MAX);
+    }
+    if (o->rank_count > CN_SHARDS_MAX || (o->rank_count & (o->rank_count - 1))) {
+        return cn_err_set(err, CN_E_INVALID, "devices.tensor_parallel: %u; must be 1, 2, 4 or 8",
+                          o->rank_count);
+    }
+    return CN_OK;
+}
+
 static cn_code cpu_open(const cn_backend_options *options, cn_backend **out, cn_err *err)
 {
     *out = NULL;
-    const cn_path *path = cn_path_choose(options->path);
-    if (!path) {
-        return cn_err_set(err, CN_E_UNSUPPORTED,
-                          "cpu.path: \"%s\"; this processor runs %s (of avx512-bf16, avx512, avx2, "
-                          "portable)", options->path, cn_path_choose(NULL)->name);
-    }
-    if (options->thread_count > THREADS_MAX) {
-        return cn_err_set(err, CN_E_INVALID, "cpu.threads: %u; must be 0 to %d",
-                          options->thread_count, THREADS_MAX);
-    }
+    cn_code code = check_options(options, err);
+    if (code != CN_OK) return code;
     cn_cpu *cpu = calloc(1, sizeof *cpu);
     if (!cpu) return cn_err_set(err, CN_E_MEMORY, "cpu: no memory");
     cpu->base.ops = &cn_cpu_ops;
-    cpu->path = path;
+    cpu->path = cn_path_choose(options->path);
     cpu->wake = options->wake;
+    cpu->rank_count = options->rank_count ? options->rank_count : 1;
+    cpu->sliced = options->numerics == CN_NUMERICS_SHARD_INVARIANT;
     pthread_mutex_init(&cpu->lock, NULL);
     pthread_cond_init(&cpu->work, NULL);
-    const uint32_t threads = options->thread_count ? options->thread_count : usable_cores();
-    const cn_code code = cn_workers_open(threads, &cpu->workers, err);
+    code = cn_group_open(cpu, options->thread_count ? options->thread_count : usable_cores(), err);
     if (code != CN_OK) {
         cpu_close(&cpu->base);
         return code;
@@ -137,44 +141,89 @@ static cn_code cpu_open(const cn_backend_options *options, cn_backend **out, cn_
 
 // ---- model and KV
 
+static cn_code load_rank(cn_cpu_rank *rank, void *self, cn_err *err)
+{
+    return cn_weights_load(rank, self, err);
+}
+
+static uint64_t page_bytes(const cn_cpu *cpu, uint32_t kv_heads)
+{
+    const cn_cpu_model *m = &cpu->ranks[0].model;
+    return 2ull * m->spec.layer_count * kv_heads * m->spec.head_dim * CN_PAGE_TOKENS *
+           (m->kv_dtype == CN_DTYPE_BF16 ? 2 : 4);
+}
+
 static cn_code cpu_model_load(cn_backend *backend, const cn_model_spec *spec,
                               void (*progress)(void *self, uint64_t done, uint64_t total), void *self,
                               cn_err *err)
 {
     cn_cpu *cpu = cpu_of(backend);
-    CN_ASSERT(!cpu->model.layers);
-    return cn_weights_load(cpu, spec, progress, self, err);
+    cn_weights_loading loading = {.spec = spec, .progress = progress, .self = self,
+                                  .total_bytes = cn_weights_bytes(spec)};
+    CN_ASSERT(!cpu->spec.layer_count);
+    if (spec->head_dim > CN_CPU_HEAD_DIM_MAX) {
+        return cn_err_set(err, CN_E_UNSUPPORTED, "head_dim: %u; the cpu backend serves up to %d",
+                          spec->head_dim, CN_CPU_HEAD_DIM_MAX);
+    }
+    cn_code code = cn_shard_check(spec, cpu->rank_count, err);
+    if (code != CN_OK) return code;
+    cpu->spec = *spec;
+    for (uint32_t i = 0; i < cpu->rank_count; i++) {
+        cpu->ranks[i].shard = cn_shard_of(spec, cpu->rank_count, i);
+    }
+    code = cn_group_prepare(cpu, load_rank, &loading, err);
+    if (code != CN_OK) return code;
+    cpu->page_bytes = page_bytes(cpu, spec->kv_head_count);
+    for (uint32_t i = 0; i < cpu->rank_count; i++) {
+        cpu->ranks[i].page_bytes = page_bytes(cpu, cpu->ranks[i].shard.kv_heads.count);
+    }
+    if (progress) progress(self, loading.total_bytes, loading.total_bytes);
+    return CN_OK;
 }
 
+static uint64_t held_bytes(const cn_cpu *cpu)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < cpu->rank_count; i++) bytes += cpu->ranks[i].page_bytes;
+    return bytes;
+}
+
+// The number of ranks decides bits only where sums are not cut alike for all of them.
 static void cpu_kv_info(const cn_backend *backend, cn_kv_info *out)
 {
     const cn_cpu *cpu = (const cn_cpu *)backend;
-    const cn_model_spec *m = &cpu->model.spec;
-    const bool half = cpu->model.kv_dtype == CN_DTYPE_BF16;
-    CN_ASSERT(cpu->model.loaded);
-    *out = (cn_kv_info){
-        .page_bytes = 2ull * m->layer_count * m->kv_head_count * m->head_dim * CN_PAGE_TOKENS * (half ? 2 : 4),
-        .layout_version = LAYOUT_VERSION,
-    };
-    snprintf(out->numerics, sizeof out->numerics, "cpu/%s/%d/%s", cpu->path->name, NUMERICS_VERSION,
-             half ? "bf16" : "f32");
+    const cn_cpu_model *m = &cpu->ranks[0].model;
+    CN_ASSERT(m->loaded);
+    *out = (cn_kv_info){.page_bytes = cpu->page_bytes, .page_held_bytes = held_bytes(cpu),
+                        .layout_version = LAYOUT_VERSION};
+    const int n = snprintf(out->numerics, sizeof out->numerics, "cpu/%s/%d/%s", cpu->path->name,
+                           NUMERICS_VERSION, m->kv_dtype == CN_DTYPE_BF16 ? "bf16" : "f32");
+    char *end = out->numerics + n;
+    const size_t left = sizeof out->numerics - (size_t)n;
+    if (cpu->sliced) snprintf(end, left, "/tree%d", CN_SLICES);
+    else if (cpu->rank_count > 1) snprintf(end, left, "/tp%u", cpu->rank_count);
+}
+
+static cn_code open_scratch(cn_cpu_rank *rank, void *self, cn_err *err)
+{
+    (void)self;
+    return cn_scratch_open(rank, err);
 }
 
 static cn_code cpu_kv_create(cn_backend *backend, const cn_kv_options *options, cn_err *err)
 {
     cn_cpu *cpu = cpu_of(backend);
-    cn_kv_info info;
     CN_ASSERT(!cpu->device_started);
-    cpu_kv_info(backend, &info);
-    cpu->page_bytes = info.page_bytes;
     cpu->kv = *options;
-    const cn_code code = cn_scratch_open(cpu, err);
+    cpu->pages_per_slot = (options->context_tokens_max + CN_PAGE_TOKENS - 1) / CN_PAGE_TOKENS;
+    cn_code code = cn_group_prepare(cpu, open_scratch, NULL, err);
+    if (code == CN_OK) code = cn_group_start(cpu, err);
     if (code != CN_OK) return code;
-    const int failure = pthread_create(&cpu->device, NULL, run_device, cpu);
+    const int failure = pthread_create(&cpu->ranks[0].thread, NULL, run_device, cpu);
     if (failure != 0) {
         return cn_err_set(err, CN_E_IO, "cpu: the device thread cannot be started: %s", strerror(failure));
     }
-    cpu->device_started = true;
+    cpu->ranks[0].started = cpu->device_started = true;
     return CN_OK;
 }
 
@@ -219,10 +268,10 @@ static void copy_seqs(const cn_cpu *cpu, cn_cpu_step *to, const cn_step *step)
         for (uint32_t j = 0; j < seq->token_count; j++, row++) {
             const int32_t token = step->tokens[row];
             CN_ASSERT(token == CN_TOKEN_LAST ||
-                      (token >= 0 && (uint32_t)token < cpu->model.spec.vocab_count));
+                      (token >= 0 && (uint32_t)token < cpu->spec.vocab_count));
             to->tokens[row] = token;
             to->targets[row] = seq->targets ? seq->targets[j] : -1;
-            CN_ASSERT(to->targets[row] < (int32_t)cpu->model.spec.vocab_count);
+            CN_ASSERT(to->targets[row] < (int32_t)cpu->spec.vocab_count);
             output_count += to->targets[row] >= 0;
         }
         output_count += seq->sample;
@@ -275,7 +324,7 @@ static bool cpu_step_poll(cn_backend *backend, cn_step_result *out)
     cn_cpu *cpu = cpu_of(backend);
     if (atomic_load_explicit(&cpu->finished, memory_order_acquire) == cpu->reported) return false;
     const cn_cpu_step *step = &cpu->steps[++cpu->reported % CN_CPU_STEPS];
-    *out = (cn_step_result){.ticket = step->ticket, .code = CN_OK, .outputs = step->outputs,
+    *out = (cn_step_result){.ticket = step->ticket, .code = step->code, .outputs = step->outputs,
                             .output_count = step->output_count, .busy_ns = step->busy_ns};
     return true;
 }
@@ -313,10 +362,12 @@ static void cpu_stats(const cn_backend *backend, cn_backend_stats *out)
         .steps = atomic_load_explicit(&cpu->stat_steps, memory_order_relaxed),
         .tokens = atomic_load_explicit(&cpu->stat_tokens, memory_order_relaxed),
         .busy_ns = atomic_load_explicit(&cpu->stat_busy_ns, memory_order_relaxed),
-        .weight_bytes = cpu->model.weight_bytes,
-        .kv_bytes = (uint64_t)cpu->kv.page_count * cpu->page_bytes,
-        .scratch_bytes = cpu->scratch.bytes,
+        .kv_bytes = cpu->kv.page_count * held_bytes(cpu),
     };
+    for (uint32_t i = 0; i < cpu->rank_count; i++) {
+        out->weight_bytes += cpu->ranks[i].model.weight_bytes;
+        out->scratch_bytes += cpu->ranks[i].scratch.bytes;
+    }
 }
 
 const cn_backend_ops cn_cpu_ops = {

@@ -1,6 +1,8 @@
 /* kernels/cpu/cpu_int.h: the CPU backend's own structures.
- * A device thread runs the steps in order; it is the leader of the workers. The engine thread fills one
- * step buffer while another one runs; a third holds the outputs that the last poll lent out.
+ * A device thread runs the steps in order; it is rank 0 of a group that may have more (group.c). Each
+ * rank has its part of the model, of the pages and of the scratch, and workers of which its thread is the
+ * leader. The engine thread fills one step buffer while another one runs; a third holds the outputs that
+ * the last poll lent out.
  *
  * Threads: noted at each part.
  * Memory:  weights in model_load, everything else in kv_create. */
@@ -9,7 +11,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "kernels/collective.h"
 #include "kernels/cpu/path_int.h"
+#include "kernels/cpu/shard_int.h"
 #include "kernels/cpu/workers_int.h"
 
 enum { CN_CPU_STEPS_IN_FLIGHT = 2, CN_CPU_STEPS = 3, CN_CPU_HEAD_DIM_MAX = 512 };
@@ -23,7 +27,7 @@ typedef struct cn_cpu_layer {
 } cn_cpu_layer;
 
 typedef struct cn_cpu_model {
-    cn_model_spec spec;                  // its tensors and layers are not used after loading
+    cn_model_spec spec;                  // heads and MLP as this rank has them; the vocabulary whole
     float *rope_inv_freq;                // [head_dim / 2]
     cn_cpu_layer *layers;
     cn_packed embed, head;               // one and the same where tied
@@ -67,6 +71,7 @@ typedef struct cn_cpu_step {
     int32_t *tokens, *targets;           // beside each other; -1: no target
     cn_step_output *outputs;
     uint32_t output_count;
+    cn_code code;
     cn_ticket ticket;
     uint64_t busy_ns;
 } cn_cpu_step;
@@ -97,6 +102,8 @@ typedef struct cn_cpu_scratch {
     cn_cpu_row *rows;
     cn_cpu_wanted *wanted;
     float *x, *h, *qkv, *att, *mlp, *logits;     // [rows][padded columns]
+    float *part;                                 // of logits: this rank's [rows][part_pad]
+    float *parts;                                // of logits: rank 0's [rank][rows][part_pad]
     uint16_t *h16;                               // h, att or mlp rounded
     float *cosine, *sine;                        // [rows][head_dim / 2]
     cn_cpu_tile *tiles;
@@ -107,27 +114,48 @@ typedef struct cn_cpu_scratch {
     uint32_t **counts;                           // per thread: [vocab] zero between uses
     float **values;                              // per thread: [vocab + 16]
     int32_t **ids;                               // per thread: [vocab]
-    uint32_t dim_pad, qkv_pad, att_pad, mlp_pad, vocab_pad, h_pad;
-    uint32_t row_count, wanted_count, logit_rows;
+    uint32_t dim_pad, qkv_pad, att_pad, mlp_pad, vocab_pad, part_pad, h_pad;
+    uint32_t row_count, wanted_count, output_count, logit_rows;
     uint64_t bytes;
 } cn_cpu_scratch;
 
-typedef struct cn_cpu {
-    cn_backend base;
+typedef struct cn_cpu cn_cpu;
+
+/* One rank of the group: what its thread and its workers use. */
+typedef struct cn_cpu_rank {
+    cn_cpu *cpu;
+    uint32_t index;
+    cn_shard shard;
+    cn_collective *end;                  // NULL: it is alone
     const cn_path *path;
     cn_workers *workers;
-    cn_wake *wake;
     cn_cpu_model model;
-    cn_kv_options kv;
-    uint64_t page_bytes;
+    uint64_t page_bytes;                 // of its part of a page
     unsigned char *pages;
-    cn_cpu_slot *slots;
-    uint32_t pages_per_slot;
     cn_cpu_scratch scratch;
     void **blocks;                       // everything that kv_create allocated
     uint32_t block_count;
+    pthread_t thread;
+    bool started;
+} cn_cpu_rank;
+
+typedef enum cn_cpu_order { CN_CPU_STEP, CN_CPU_IO } cn_cpu_order;
+
+struct cn_cpu {
+    cn_backend base;
+    const cn_path *path;
+    cn_wake *wake;
+    bool sliced;                         // row-parallel sums are the same for every number of ranks
+    cn_model_spec spec;                  // the whole model; its tensors are not used after loading
+    uint32_t rank_count;
+    cn_cpu_rank ranks[CN_SHARDS_MAX];    // rank 0 is the device thread
+    cn_kv_options kv;
+    uint64_t page_bytes;                 // of a whole page, as page_io sees it
+    cn_cpu_slot *slots;                  // tables and settings: changed by rank 0 between orders
+    uint32_t pages_per_slot;
 
     cn_cpu_step steps[CN_CPU_STEPS];     // ticket t is in steps[t % CN_CPU_STEPS]
+    cn_cpu_step *running;                // of the order CN_CPU_STEP
     cn_ticket submitted, reported;       // engine thread
     _Atomic uint64_t finished;           // device thread: last step done
     cn_page_io *io;                      // batch in flight
@@ -135,29 +163,56 @@ typedef struct cn_cpu {
     cn_ticket io_ticket;                 // engine thread: tickets of pages are a count of their own
     _Atomic uint64_t io_finished;
 
-    pthread_t device;
     bool device_started, closing;        // closing and the tickets: under the lock
     pthread_mutex_t lock;
     pthread_cond_t work;
     cn_ticket device_submitted, device_io, device_io_after;
     _Atomic uint64_t stat_steps, stat_tokens, stat_busy_ns;
-} cn_cpu;
+};
 
-/* weights.c: packs `spec` into backend->model with all workers. */
-cn_code cn_weights_load(cn_cpu *cpu, const cn_model_spec *spec,
-                        void (*progress)(void *self, uint64_t done, uint64_t total), void *self,
-                        cn_err *err);
+/* group.c: the ranks of a group. Opens workers and ends for cpu->rank_count of them; close accepts what
+ * open and start left half done. */
+cn_code cn_group_open(cn_cpu *cpu, uint32_t thread_count, cn_err *err);
+void cn_group_close(cn_cpu *cpu);
+/* Runs `prepare` on each rank, each on a thread of its own; the first rank's error if several fail. */
+cn_code cn_group_prepare(cn_cpu *cpu, cn_code (*prepare)(cn_cpu_rank *rank, void *self, cn_err *err),
+                         void *self, cn_err *err);
+/* Starts the threads of all ranks but rank 0, which wait for orders. */
+cn_code cn_group_start(cn_cpu *cpu, cn_err *err);
+/* Device thread: has all ranks carry out an order and returns when they have. Errors: CN_E_IO, the group
+ * was aborted. */
+cn_code cn_group_run(cn_cpu *cpu, cn_cpu_order order);
+
+/* weights.c: packs the rank's part of `spec` into rank->model with its workers. `done` counts bytes of all
+ * ranks; `progress` is called on rank 0 alone. */
+typedef struct cn_weights_loading {
+    const cn_model_spec *spec;
+    void (*progress)(void *self, uint64_t done, uint64_t total);
+    void *self;
+    uint64_t total_bytes;
+    _Atomic uint64_t done_bytes;
+} cn_weights_loading;
+
+uint64_t cn_weights_bytes(const cn_model_spec *spec);
+cn_code cn_weights_load(cn_cpu_rank *rank, cn_weights_loading *loading, cn_err *err);
 void cn_weights_free(cn_cpu_model *model);
-/* Row `token` of the embedding as floats, into dim floats. */
+/* Row `token` of a rank's part of the embedding as floats, into dim floats. */
 void cn_weights_embed(const cn_packed *embed, uint32_t token, uint32_t dim, float *out);
 
-/* scratch.c: everything that kv_create allocates; freed by cn_scratch_free. */
-cn_code cn_scratch_open(cn_cpu *cpu, cn_err *err);
-void cn_scratch_free(cn_cpu *cpu);
+/* pages.c: carries out cpu->io for the rank's part of the pages. */
+void cn_pages_move(cn_cpu_rank *rank);
 
-/* forward.c: runs a step on the device thread and fills its outputs. */
-void cn_forward_run(cn_cpu *cpu, cn_cpu_step *step);
+/* scratch.c: everything that kv_create allocates for a rank (rank 0's includes steps and slots); freed by
+ * cn_scratch_free. */
+cn_code cn_scratch_open(cn_cpu_rank *rank, cn_err *err);
+void cn_scratch_free(cn_cpu_rank *rank);
 
-/* sample.c: what is wanted of one row of logits (which it may change), into outputs. */
-void cn_sample_row(cn_cpu *cpu, const cn_cpu_step *step, const cn_cpu_wanted *wanted, float *logits,
+/* forward.c: the changes of a step that all ranks read, before they run it. Device thread. */
+void cn_forward_prepare(cn_cpu *cpu, const cn_cpu_step *step);
+/* Runs a step on the rank's thread; rank 0 fills its outputs. Errors: CN_E_IO, the group was
+ * aborted. */
+cn_code cn_forward_run(cn_cpu_rank *rank, cn_cpu_step *step);
+
+/* sample.c: what is wanted of one row of logits (which it may change), into outputs. Rank 0 only. */
+void cn_sample_row(cn_cpu_rank *rank, const cn_cpu_step *step, const cn_cpu_wanted *wanted, float *logits,
                    uint32_t thread, cn_step_output *outputs);

@@ -16,9 +16,10 @@
  *   row m+1 │a0 a1 a2 ...
  *
  * Each output has one accumulator and adds its inputs in ascending order, so neither the number of
- * rows nor the tiling shows in the bits. One row alone is bound by memory: four panels at a time
- * then keep more lines on the way. With bf16 weights there are two forms: widen both members of a pair
- * to float and fuse, or (avx512-bf16) the dot instruction on pairs, with the row rounded to bf16.
+ * rows nor the tiling shows in the bits. Where the matrix has slices, the accumulator begins anew for each,
+ * and the sums wait for their neighbours. One row alone is bound by memory: four panels at a time then
+ * keep more lines on the way. With bf16 weights there are two forms: widen both members of a pair to
+ * float and fuse, or (avx512-bf16) the dot instruction on pairs, with the row rounded to bf16.
  *
  * Attention. A page keeps K transposed, so that its 16 tokens are 16 lanes:
  *
@@ -34,6 +35,8 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 #define INLINE static inline __attribute__((always_inline))
+
+enum { SLICE_LEVELS = 3 };       // CN_SLICES is 1 << 3
 
 #if defined(CN_PATH_AVX512)
 enum { ROWS = CN_TILE_ROWS, QUERIES = 4, VECTORS = 4 };
@@ -115,6 +118,22 @@ INLINE void finish_tile(const cn_product *p, int rows, int panels, vf acc[][4], 
     }
 }
 
+// As in a binary counter: a sum joins those of all levels below it that are complete, or waits at its own.
+INLINE void join_slice(int rows, int panels, vf acc[][4], vf waiting[][CN_TILE_ROWS][4], uint32_t slice,
+                       bool last)
+{
+    uint32_t level = 0;
+    for (; slice >> level & 1; level++) {
+        UNROLL for (int m = 0; m < rows; m++) {
+            UNROLL for (int n = 0; n < panels; n++) acc[m][n] = vf_add(waiting[level][m][n], acc[m][n]);
+        }
+    }
+    if (last) return;
+    UNROLL for (int m = 0; m < rows; m++) {
+        UNROLL for (int n = 0; n < panels; n++) waiting[level][m][n] = acc[m][n];
+    }
+}
+
 INLINE void tile(form f, int rows, int panels, const cn_product *p, uint32_t row, uint32_t column)
 {
     const size_t element = f == FORM_F32 ? 4 : 2;
@@ -122,13 +141,17 @@ INLINE void tile(form f, int rows, int panels, const cn_product *p, uint32_t row
     const unsigned char *w = (const unsigned char *)p->w.data + column / CN_PANEL * panel_bytes;
     const float *a = p->a + (size_t)row * p->a_stride;
     const uint16_t *a16 = p->a_bf16 ? p->a_bf16 + (size_t)row * p->a_stride : NULL;
-    const size_t steps = f == FORM_F32 || f == FORM_F16 ? p->w.in : p->w.in / 2;
-    vf acc[CN_TILE_ROWS][4];
-    UNROLL for (int m = 0; m < rows; m++) {
-        UNROLL for (int n = 0; n < panels; n++) acc[m][n] = vf_set(0.0f);
-    }
-    for (size_t k = 0; k < steps; k++) {
-        add_step(f, rows, panels, acc, w, panel_bytes, a, a16, p->a_stride, k);
+    const size_t pair = f == FORM_F32 || f == FORM_F16 ? 1 : 2;      // inputs of one step
+    const uint32_t slices = p->w.slice_count ? p->w.slice_count : 1;
+    vf acc[CN_TILE_ROWS][4], waiting[SLICE_LEVELS][CN_TILE_ROWS][4];
+    size_t k = 0;
+    for (uint32_t slice = 0; slice < slices; slice++) {
+        const size_t end = (p->w.slice_count ? p->w.slice_ends[slice] : p->w.in) / pair;
+        UNROLL for (int m = 0; m < rows; m++) {
+            UNROLL for (int n = 0; n < panels; n++) acc[m][n] = vf_set(0.0f);
+        }
+        for (; k < end; k++) add_step(f, rows, panels, acc, w, panel_bytes, a, a16, p->a_stride, k);
+        join_slice(rows, panels, acc, waiting, slice, slice + 1 == slices);
     }
     finish_tile(p, rows, panels, acc, row, column);
 }

@@ -15,6 +15,7 @@ enum {
     CN_PANEL = 16,               // columns of a packed panel
     CN_PAD = 32,                 // columns that a product writes at once
     CN_TILE_ROWS = 8,            // rows that a product keeps in registers
+    CN_SLICES = 8,               // stretches of inputs that can be summed apart
     CN_QUERY_TILE = 32           // query vectors that attention handles together
 };
 
@@ -22,11 +23,15 @@ static inline uint32_t cn_path_pad(uint32_t n) { return (n + CN_PAD - 1) / CN_PA
 
 /* A weight matrix [out][in], packed for products: out padded to CN_PAD, in to even.
  *   bf16   [out / 16][in / 2][16][2]      the two inputs of a pair side by side
- *   others [out / 16][in][16] */
+ *   others [out / 16][in][16]
+ * An output is the sum of its inputs in ascending order. With slices, each slice of the inputs is summed
+ * so, and the sums are joined as a binary tree: ((0 + 1) + (2 + 3)) + ((4 + 5) + (6 + 7)). */
 typedef struct cn_packed {
     const void *data;
     cn_dtype dtype;
     uint32_t out, in;            // padded
+    uint32_t slice_count;        // 0: none; else a power of two
+    uint32_t slice_ends[CN_SLICES];          // even, ascending, the last one `in`
 } cn_packed;
 
 typedef enum cn_epilogue {

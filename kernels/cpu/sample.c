@@ -121,7 +121,7 @@ static void change_logits(float *logits, const cn_cpu_settings *s, uint32_t posi
 // ---- logprobs
 
 typedef struct row {
-    const cn_cpu *cpu;
+    const cn_path *path;
     const cn_cpu_settings *settings;
     float *logits;
     float *values;               // this thread's scratch
@@ -134,7 +134,7 @@ static void report(const row *r, cn_step_output *out, int32_t token, float max)
     const uint32_t wanted = r->settings->sampling.logprob_count;
     out->token = token;
     if (wanted == 0) return;
-    const float sum = r->cpu->path->row_sum_exp(r->logits, r->n, max, 1.0f);
+    const float sum = r->path->row_sum_exp(r->logits, r->n, max, 1.0f);
     const float base = max + (float)log((double)sum);
     out->logprob = r->logits[token] - base;
     const uint32_t top = wanted - 1 < CN_TOP_LOGPROBS_MAX ? wanted - 1 : CN_TOP_LOGPROBS_MAX;
@@ -163,7 +163,7 @@ static uint32_t cut_top_p(const row *r, const float *values, uint32_t count, flo
     float held = 0;
     const float enough = r->settings->sampling.top_p * total;
     for (uint32_t i = 0; i < count; i++) {
-        held += r->cpu->path->row_sum_exp(values + i, 1, max, scale);
+        held += r->path->row_sum_exp(values + i, 1, max, scale);
         if (held >= enough) return i + 1;
     }
     return 0;
@@ -176,11 +176,11 @@ static uint32_t candidates(const row *r, float max, float scale)
     if (p->top_k > 0) {
         const uint32_t count = best_of(r->logits, r->n, p->top_k, r->values, r->ids);
         if (p->top_p >= 1.0f) return count;
-        const float total = r->cpu->path->row_sum_exp(r->values, count, max, scale);
+        const float total = r->path->row_sum_exp(r->values, count, max, scale);
         const uint32_t kept = cut_top_p(r, r->values, count, max, scale, total);
         return kept ? kept : count;
     }
-    const float total = r->cpu->path->row_sum_exp(r->logits, r->n, max, scale);
+    const float total = r->path->row_sum_exp(r->logits, r->n, max, scale);
     for (uint32_t want = 64;; want *= 8) {
         const uint32_t count = best_of(r->logits, r->n, want, r->values, r->ids);
         const uint32_t kept = cut_top_p(r, r->values, count, max, scale, total);
@@ -192,7 +192,7 @@ static int32_t draw(const row *r, float max)
 {
     enum { BLOCK = 1024 };
     const cn_sampling *p = &r->settings->sampling;
-    const cn_path *path = r->cpu->path;
+    const cn_path *path = r->path;
     const float scale = 1.0f / p->temperature;
     const float lowest = p->min_p > 0 ? (float)log((double)p->min_p) : -INFINITY;
     const bool filtered = p->top_k > 0 || p->top_p < 1.0f;
@@ -215,17 +215,17 @@ static int32_t draw(const row *r, float max)
     return best.token;
 }
 
-void cn_sample_row(cn_cpu *cpu, const cn_cpu_step *step, const cn_cpu_wanted *wanted, float *logits,
+void cn_sample_row(cn_cpu_rank *rank, const cn_cpu_step *step, const cn_cpu_wanted *wanted, float *logits,
                    uint32_t thread, cn_step_output *outputs)
 {
-    const cn_cpu_scratch *s = &cpu->scratch;
+    const cn_cpu_scratch *s = &rank->scratch;
     const cn_step_seq *seq = &step->seqs[wanted->seq];
-    cn_cpu_slot *slot = &cpu->slots[seq->slot.v];
+    cn_cpu_slot *slot = &rank->cpu->slots[seq->slot.v];
     cn_cpu_settings *settings = &slot->settings[slot->used];
-    const row r = {cpu, settings, logits, s->values[thread], s->ids[thread],
-                   cpu->model.spec.vocab_count, wanted->position};
+    const row r = {rank->path, settings, logits, s->values[thread], s->ids[thread],
+                   rank->model.spec.vocab_count, wanted->position};
     bool finite;
-    float max = cpu->path->row_max(logits, r.n, &finite);
+    float max = rank->path->row_max(logits, r.n, &finite);
     const cn_step_output empty = {.slot = seq->slot, .position = wanted->position, .token = -1,
                                   .code = finite ? CN_OK : CN_E_NUMERIC};
     if (wanted->target >= 0) {
@@ -239,7 +239,7 @@ void cn_sample_row(cn_cpu *cpu, const cn_cpu_step *step, const cn_cpu_wanted *wa
     slot->last_token = -1;
     if (!finite) return;
     change_logits(logits, settings, wanted->position, s->counts[thread]);
-    max = cpu->path->row_max(logits, r.n, &finite);
+    max = rank->path->row_max(logits, r.n, &finite);
     const bool greedy = settings->sampling.temperature == 0.0f;
     const int32_t token = greedy ? first_equal(logits, r.n, max) : draw(&r, max);
     report(&r, outputs, token, max);

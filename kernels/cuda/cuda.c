@@ -86,11 +86,25 @@ static void init_waiter(cn_cuda_waiter *waiter)
     pthread_cond_init(&waiter->work, NULL);
 }
 
+static cn_code check_options(const cn_backend_options *options, cn_err *err)
+{
+    if (options->rank_count > 1) {
+        return cn_err_set(err, CN_E_UNSUPPORTED, "devices.tensor_parallel: %u; the backend %s serves 1",
+                          options->rank_count, CN_CUDA(ops).name);
+    }
+    if (options->numerics == CN_NUMERICS_SHARD_INVARIANT) {
+        return cn_err_set(err, CN_E_UNSUPPORTED, "numerics: shard_invariant; the backend %s has per_rank",
+                          CN_CUDA(ops).name);
+    }
+    return CN_OK;
+}
+
 static cn_code cuda_open(const cn_backend_options *options, cn_backend **out, cn_err *err)
 {
     char unused[128];
     *out = NULL;
-    const cn_code code = cuda_probe(unused, sizeof unused, err);
+    cn_code code = check_options(options, err);
+    if (code == CN_OK) code = cuda_probe(unused, sizeof unused, err);
     if (code != CN_OK) return code;
     cn_cuda *cuda = calloc(1, sizeof *cuda);
     if (!cuda) return cn_err_set(err, CN_E_MEMORY, "cuda: no memory");
@@ -206,6 +220,7 @@ static void cuda_kv_info(const cn_backend *backend, cn_kv_info *out)
         .page_bytes = 4ull * m->layer_count * m->kv_head_count * cuda->model.head_pad * CN_PAGE_TOKENS,
         .layout_version = LAYOUT_VERSION,
     };
+    out->page_held_bytes = out->page_bytes;
     snprintf(out->numerics, sizeof out->numerics, "%s/%d/bf16", cuda->base.ops->name, NUMERICS_VERSION);
 }
 

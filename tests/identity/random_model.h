@@ -44,8 +44,11 @@ static inline cn_tensor random_model_tensor(random_model *m, test_rng *rng, cn_d
     return (cn_tensor){at, rows, cols, dtype};
 }
 
-/* `dtype` is F32 or BF16. */
-static inline void random_model_open(random_model *m, test_rng *rng, cn_dtype dtype)
+enum { RANDOM_MODEL_SHAPES = 3, RANDOM_MODEL_SHARED_SHAPES = 3 };
+
+/* `dtype` is F32 or BF16; `pick` one of the shapes, of which those from RANDOM_MODEL_SHAPES on can be shared
+ * by 8 ranks, with more, as many and fewer KV heads, and sizes that do not divide. */
+static inline void random_model_open_as(random_model *m, test_rng *rng, cn_dtype dtype, uint32_t pick)
 {
     static const struct {
         uint32_t layers, dim, heads, kv_heads, head_dim, mlp, vocab;
@@ -54,8 +57,10 @@ static inline void random_model_open(random_model *m, test_rng *rng, cn_dtype dt
         {2, 64, 4, 2, 16, 96, 101, false, true},
         {3, 72, 6, 1, 20, 100, 97, true, false},
         {2, 48, 3, 3, 32, 64, 259, true, true},
+        {2, 56, 16, 16, 6, 99, 131, true, false},
+        {2, 64, 8, 4, 16, 100, 101, false, true},
+        {2, 40, 8, 1, 20, 70, 97, true, true},
     };
-    const uint32_t pick = test_rng_below(rng, 3);
     const uint32_t dim = shapes[pick].dim, hd = shapes[pick].head_dim, mlp = shapes[pick].mlp;
     const uint32_t q_rows = shapes[pick].heads * hd, kv_rows = shapes[pick].kv_heads * hd;
     memset(m, 0, sizeof *m);
@@ -89,6 +94,11 @@ static inline void random_model_open(random_model *m, test_rng *rng, cn_dtype dt
         w->up = random_model_tensor(m, rng, dtype, mlp, dim, 0);
         w->down = random_model_tensor(m, rng, dtype, dim, mlp, 0);
     }
+}
+
+static inline void random_model_open(random_model *m, test_rng *rng, cn_dtype dtype)
+{
+    random_model_open_as(m, rng, dtype, test_rng_below(rng, RANDOM_MODEL_SHAPES));
 }
 
 static inline void random_model_close(random_model *m) { free(m->memory); }

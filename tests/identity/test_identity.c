@@ -2,7 +2,7 @@
  * and in random company, on one thread and on two, however its prompt was cut into steps, with and
  * without cached pages, with its place lost and found again, with pages that come back from host memory
  * or from a store that an earlier engine filled, and that is slow, loses and forgets. On every path that
- * the machine has. */
+ * the machine has, and on groups of 1, 2, 4 and 8 ranks, which share pages where their bits are the same. */
 #include "tests/unit/cmocka_all.h"
 
 #include <string.h>
@@ -47,6 +47,13 @@ typedef struct ask {
     bool last, failed;
 } ask;
 
+// Of the backends that are opened next.
+static struct {
+    uint32_t ranks;
+    bool drawn;                  // anew for each engine
+    cn_numerics numerics;
+} group = {.ranks = 1};
+
 typedef struct world {
     cn_backend *backend;
     cn_metrics metrics;
@@ -70,7 +77,8 @@ static void open_world(world *w, const random_model *model, const char *path, ui
     w->store = other.store;
     cn_metrics_init(&w->metrics);
     assert_int_equal(cn_wake_open(&w->wake, &err), CN_OK);
-    const cn_backend_options options = {.thread_count = threads, .path = path, .wake = &w->wake};
+    const cn_backend_options options = {.rank_count = group.ranks, .numerics = group.numerics,
+                                        .thread_count = threads, .path = path, .wake = &w->wake};
     if (TEST_OPS.open(&options, &w->backend, &err) != CN_OK) fail_msg("%s", err.text);
     if (TEST_OPS.model_load(w->backend, &model->spec, NULL, NULL, &err) != CN_OK) fail_msg("%s", err.text);
     const cn_engine_options engine = {
@@ -242,6 +250,7 @@ static void run_together(ask *asks, const random_model *model, const char *path,
     int next = 0, order[ASKS], left = ASKS;
     const uint32_t slots = 2 + test_rng_below(rng, 7);
     const uint32_t pages = (PROMPT_MAX + ANSWER_MAX + 15) / 16 + test_rng_below(rng, 4);
+    if (group.drawn) group.ranks = 1u << test_rng_below(rng, 4);
     open_world(&w, model, path, 1 + test_rng_below(rng, 3), pages, slots,
                slots + 16 + test_rng_below(rng, 100), other);
     for (int i = 0; i < ASKS; i++) order[i] = i;
@@ -305,9 +314,23 @@ static uint64_t page_bytes_of(const random_model *model, const char *path)
     return info.page_bytes;
 }
 
-static void compare_on(const char *path)
+static void compare_once(const random_model *model, const char *path, test_rng *rng)
 {
     static ask alone[ASKS], together[ASKS];
+    for (int j = 0; j < ASKS; j++) random_ask(&alone[j], rng, model->spec.vocab_count);
+    memcpy(together, alone, sizeof together);
+    for (int j = 0; j < ASKS; j++) {
+        together[j].generation.prompt = together[j].prompt;
+        together[j].generation.output = together[j].output;
+    }
+    run_alone(alone, model, path);
+    run_together(together, model, path, rng, (elsewhere){0});
+    for (int j = 0; j < ASKS; j++) assert_same(&alone[j], &together[j]);
+    run_restored(alone, together, model, path, rng, page_bytes_of(model, path));
+}
+
+static void compare_on(const char *path)
+{
     cn_backend *probe = NULL;
     const cn_backend_options options = {.thread_count = 1, .path = path};
     if (TEST_OPS.open(&options, &probe, NULL) != CN_OK) {
@@ -319,16 +342,7 @@ static void compare_on(const char *path)
     for (int i = 0; i < CASES; i++) {
         random_model model;
         random_model_open(&model, &rng, test_rng_below(&rng, 2) ? CN_DTYPE_BF16 : CN_DTYPE_F32);
-        for (int j = 0; j < ASKS; j++) random_ask(&alone[j], &rng, model.spec.vocab_count);
-        memcpy(together, alone, sizeof together);
-        for (int j = 0; j < ASKS; j++) {
-            together[j].generation.prompt = together[j].prompt;
-            together[j].generation.output = together[j].output;
-        }
-        run_alone(alone, &model, path);
-        run_together(together, &model, path, &rng, (elsewhere){0});
-        for (int j = 0; j < ASKS; j++) assert_same(&alone[j], &together[j]);
-        run_restored(alone, together, &model, path, &rng, page_bytes_of(&model, path));
+        compare_once(&model, path, &rng);
         random_model_close(&model);
     }
 }
@@ -340,6 +354,24 @@ static void on_avx512_bf16(void **state) { (void)state; compare_on("avx512-bf16"
 static void on_avx512(void **state) { (void)state; compare_on("avx512"); }
 static void on_avx2(void **state) { (void)state; compare_on("avx2"); }
 static void on_portable(void **state) { (void)state; compare_on("portable"); }
+
+// Under shard_invariant each engine has another number of ranks than the one whose pages it finds.
+static void on_groups(void **state)
+{
+    (void)state;
+    test_rng rng = test_rng_open("groups");
+    for (int i = 0; i < CASES / 2; i++) {
+        random_model model;
+        const bool invariant = i % 2 == 0;
+        group.numerics = invariant ? CN_NUMERICS_SHARD_INVARIANT : CN_NUMERICS_PER_RANK;
+        group.ranks = invariant ? 1 : 2u << test_rng_below(&rng, 3);
+        group.drawn = invariant;
+        random_model_open_as(&model, &rng, test_rng_below(&rng, 2) ? CN_DTYPE_BF16 : CN_DTYPE_F32,
+                             RANDOM_MODEL_SHAPES + test_rng_below(&rng, RANDOM_MODEL_SHARED_SHAPES));
+        compare_once(&model, NULL, &rng);
+        random_model_close(&model);
+    }
+}
 #endif
 
 #if !defined(CN_TEST_CUDA)
@@ -362,6 +394,7 @@ int main(void)
         cmocka_unit_test(on_avx512),
         cmocka_unit_test(on_avx2),
         cmocka_unit_test(on_portable),
+        cmocka_unit_test(on_groups),
         cmocka_unit_test(it_was_not_easy),
 #endif
     };

@@ -138,7 +138,7 @@ static matrix random_matrix(test_rng *rng, cn_dtype dtype, uint32_t out, uint32_
             }
         }
     }
-    m.packed = (cn_packed){m.memory, dtype, out_pad, in_pad};
+    m.packed = (cn_packed){.data = m.memory, .dtype = dtype, .out = out_pad, .in = in_pad};
     return m;
 }
 
@@ -287,6 +287,78 @@ static void products_agree_with_double(void **state)
 {
     (void)state;
     on_every_path(products_of);
+}
+
+// Sums of slices [begin, end) as the header says: neighbours first.
+static float tree_of(const float *sums, uint32_t begin, uint32_t end)
+{
+    const uint32_t middle = begin + (end - begin) / 2;
+    if (end - begin == 1) return sums[begin];
+    return tree_of(sums, begin, middle) + tree_of(sums, middle, end);
+}
+
+static void join_slices(const cn_path *path, test_rng *rng, cn_dtype dtype, uint32_t slice_count, uint32_t rows)
+{
+    enum { OUT = 96, IN = 120, STRIDE = 128 };
+    matrix m = random_matrix(rng, dtype, OUT, IN);
+    float *a = random_floats(rng, (size_t)rows * STRIDE, 4.0f);
+    float *got = must_have((size_t)rows * OUT * sizeof *got), *sums = must_have(CN_SLICES * OUT * sizeof *sums);
+    uint16_t *a16 = must_have((size_t)rows * STRIDE * sizeof *a16);
+    m.packed.slice_count = slice_count;
+    for (uint32_t i = 0, end = 0; i < slice_count; i++) {
+        end += 2 * test_rng_below(rng, (IN - end) / 2 + 1);      // some are empty
+        m.packed.slice_ends[i] = i + 1 < slice_count ? end : IN;
+    }
+    path->to_bf16(a, a16, rows * STRIDE);
+    cn_product p = {.w = m.packed, .a = a, .a_bf16 = a16, .c = got, .rows = rows, .a_stride = STRIDE,
+                    .c_stride = OUT, .end = OUT, .epilogue = CN_STORE};
+    path->product(&p);
+    p.w.slice_count = 0;
+    p.rows = 1;
+    for (uint32_t row = 0; row < rows; row++) {
+        float part[STRIDE];
+        uint16_t part16[STRIDE];
+        for (uint32_t i = 0; i < slice_count; i++) {
+            // What is multiplied by 0 adds nothing.
+            const uint32_t begin = i ? m.packed.slice_ends[i - 1] : 0, end = m.packed.slice_ends[i];
+            memset(part, 0, sizeof part);
+            memcpy(part + begin, a + (size_t)row * STRIDE + begin, (end - begin) * sizeof *a);
+            path->to_bf16(part, part16, STRIDE);
+            p.a = part;
+            p.a_bf16 = part16;
+            p.c = sums + (size_t)i * OUT;
+            path->product(&p);
+        }
+        for (uint32_t column = 0; column < OUT; column++) {
+            float of_column[CN_SLICES];
+            for (uint32_t i = 0; i < slice_count; i++) of_column[i] = sums[(size_t)i * OUT + column];
+            assert_true(got[(size_t)row * OUT + column] == tree_of(of_column, 0, slice_count));
+        }
+    }
+    free(a);
+    free(a16);
+    free(got);
+    free(sums);
+    matrix_free(&m);
+}
+
+static void slices_of(const cn_path *path)
+{
+    test_rng rng = test_rng_open("slices");
+    for (uint32_t dtype = CN_DTYPE_F32; dtype <= CN_DTYPE_F16; dtype++) {
+        for (uint32_t slice_count = 1; slice_count <= CN_SLICES; slice_count *= 2) {
+            for (int i = 0; i < 8; i++) {
+                join_slices(path, &rng, (cn_dtype)dtype, slice_count, 1 + test_rng_below(&rng, 20));
+            }
+        }
+    }
+}
+
+/* Catches a slice that begins or ends elsewhere, and sums that are joined in another order. */
+static void slices_are_joined_as_a_tree(void **state)
+{
+    (void)state;
+    on_every_path(slices_of);
 }
 
 static void rows_alone_and_among_others(const cn_path *path)
@@ -857,6 +929,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_agree_with_double),
+        cmocka_unit_test(slices_are_joined_as_a_tree),
         cmocka_unit_test(a_row_has_the_same_bits_alone_and_among_others),
         cmocka_unit_test(every_bf16_rounding_is_the_nearest),
         cmocka_unit_test(norms_agree_with_double),

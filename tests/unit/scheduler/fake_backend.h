@@ -84,7 +84,8 @@ static inline float fake_logprob(uint64_t hash, int32_t token)
 static void fake_kv_info(const cn_backend *backend, cn_kv_info *out)
 {
     (void)backend;
-    *out = (cn_kv_info){.page_bytes = sizeof(int32_t) * CN_PAGE_TOKENS, .layout_version = 1,
+    *out = (cn_kv_info){.page_bytes = sizeof(int32_t) * CN_PAGE_TOKENS,
+                        .page_held_bytes = sizeof(int32_t) * CN_PAGE_TOKENS, .layout_version = 1,
                         .numerics = "fake"};
 }
 
