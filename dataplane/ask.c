@@ -7,6 +7,8 @@
 #include "base/assert.h"
 #include "dataplane/api_int.h"
 
+enum { KEY_CHARS_MAX = 255 };
+
 cn_session_call *cn_ask_prepare(cn_answer *answer, cn_err *err)
 {
     if (!answer->api->options.session) {
@@ -103,6 +105,14 @@ void cn_ask_digest(const cn_answer *answer, uint8_t out[CN_KEY_BYTES])
                               strlen(request->path) + 1);
     crypto_generichash_update(&state, (const unsigned char *)request->body, request->body_len);
     crypto_generichash_final(&state, out, CN_KEY_BYTES);
+}
+
+cn_code cn_ask_key(const cn_answer *answer, const char **out, cn_err *err)
+{
+    *out = cn_http_request_header(answer->request, "idempotency-key");
+    if (!*out || (**out && strlen(*out) <= KEY_CHARS_MAX)) return CN_OK;
+    return cn_err_set(err, CN_E_INVALID, "Idempotency-Key: %zu characters; must be 1 to %d", strlen(*out),
+                      KEY_CHARS_MAX);
 }
 
 cn_code cn_ask_parse_id(const char *text, const char *prefix, const char *what, cn_session_id *out,

@@ -41,6 +41,9 @@ cn_code cn_ask_error(const cn_session_call *call, const char *what, const char *
 /* What makes two requests with one Idempotency-Key the same: path and body. */
 void cn_ask_digest(const cn_answer *answer, uint8_t out[CN_KEY_BYTES]);
 
+/* The Idempotency-Key of the request; NULL: it has none. Errors: CN_E_INVALID (its length). */
+cn_code cn_ask_key(const cn_answer *answer, const char **out, cn_err *err);
+
 /* An id from a request. Errors: CN_E_ABSENT (cannot be one: `what` names the kind, as in "Response"). */
 cn_code cn_ask_parse_id(const char *text, const char *prefix, const char *what, cn_session_id *out,
                         cn_err *err);

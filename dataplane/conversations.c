@@ -183,35 +183,52 @@ cn_code cn_conversations_read_items(cn_answer *answer, const json_t *body, cn_er
 
 // ---- create
 
-/* With an Idempotency-Key the id follows from the key; the conversation may be there already. */
-static cn_code was_there(cn_answer *answer, const cn_session_call *call, cn_err *err)
+cn_code cn_conversations_key_used(cn_answer *answer, cn_err *err)
 {
-    const cn_code code = cn_conversations_take(answer, call, err);
-    return code == CN_OK ? cn_conversations_reply_object(answer) : code;
+    cn_reply_header(&answer->reply, "x-should-retry", "false");
+    return cn_err_set(err, CN_E_EXISTS, "this Idempotency-Key was used for another request");
 }
 
-static cn_code created(cn_answer *answer, const cn_session_call *call, cn_err *err)
+cn_code cn_conversations_name(cn_answer *answer, cn_err *err)
+{
+    cn_conversations_work *w = work_of(answer);
+    const char *key;
+    const cn_code code = cn_ask_key(answer, &key, err);
+    if (code != CN_OK || !cn_ask_prepare(answer, err)) return err->code;
+    w->keyed = key != NULL;
+    w->turn_id = key ? cn_session_id_for_key(answer->tenant, key)
+                     : cn_session_id_new(answer->api->options.session, "resp_");
+    memcpy(w->made_id.text, "conv_", 5);
+    memcpy(w->made_id.text + 5, w->turn_id.text + 5, sizeof w->made_id.text - 5);
+    cn_ask_digest(answer, w->digest);
+    return CN_OK;
+}
+
+cn_code cn_conversations_made(cn_answer *answer, const cn_session_call *call, cn_err *err)
 {
     const cn_conversations_work *w = work_of(answer);
-    if (call->err.code == CN_E_EXISTS && *w->id.text) {
-        return cn_ask_id(answer, CN_SESSION_CONVERSATION, &w->id, was_there, err);
-    }
+    if (call->err.code == CN_E_EXISTS) return cn_conversations_key_used(answer, err);
     const cn_code code = cn_conversations_take(answer, call, err);
-    return code == CN_OK ? cn_conversations_reply_object(answer) : code;
+    if (code != CN_OK) return code;
+    if (memcmp(w->conversation.request_digest, w->digest, sizeof w->digest) != 0) {
+        return cn_conversations_key_used(answer, err);
+    }
+    return cn_conversations_reply_object(answer);
 }
 
 static cn_code create(cn_answer *answer, cn_err *err)
 {
     const cn_conversations_work *w = work_of(answer);
-    cn_session_call *call = cn_ask_prepare(answer, err);
-    if (!call) return err->code;
-    call->conversation = (cn_conversation){.id = w->id, .metadata = w->metadata};
+    cn_session_call *call = &answer->ask->call;
+    call->conversation = (cn_conversation){.id = w->made_id, .metadata = w->metadata};
+    memcpy(call->conversation.request_digest, w->digest, sizeof w->digest);
     if (w->items) call->conversation.head = w->turn_id;
-    return cn_ask_start(answer, CN_SESSION_CREATE, created, err);
+    return cn_ask_start(answer, CN_SESSION_CREATE, cn_conversations_made, err);
 }
 
 static cn_code items_kept(cn_answer *answer, const cn_session_call *call, cn_err *err)
 {
+    if (call->err.code == CN_E_EXISTS) return cn_conversations_key_used(answer, err);
     if (call->err.code != CN_OK) return cn_ask_error(call, "Conversation", "", err);
     return create(answer, err);
 }
@@ -219,28 +236,12 @@ static cn_code items_kept(cn_answer *answer, const cn_session_call *call, cn_err
 static cn_code keep_items(cn_answer *answer, cn_err *err)
 {
     static const cn_session_id none = {""};
-    cn_session_call *call = cn_ask_prepare(answer, err);
-    if (!call) return err->code;
+    cn_session_call *call = &answer->ask->call;
     const cn_code code = cn_conversations_fill_items(answer, &none, &call->turn, err);
     if (code != CN_OK) return code;
     call->id = call->turn.id;
     call->conversation = (cn_conversation){.id = {""}};
     return cn_ask_start(answer, CN_SESSION_COMMIT, items_kept, err);
-}
-
-static cn_code name_new(cn_answer *answer, cn_err *err)
-{
-    cn_conversations_work *w = work_of(answer);
-    const char *key = cn_http_request_header(answer->request, "idempotency-key");
-    if (!cn_ask_prepare(answer, err)) return err->code;
-    if (!key) {
-        w->turn_id = cn_session_id_new(answer->api->options.session, "resp_");
-        return CN_OK;
-    }
-    w->turn_id = cn_session_id_for_key(answer->tenant, key);
-    memcpy(w->id.text, "conv_", 5);
-    memcpy(w->id.text + 5, w->turn_id.text + 5, sizeof w->id.text - 5);
-    return CN_OK;
 }
 
 cn_code cn_conversations_create(cn_answer *answer, const cn_route *route, cn_err *err)
@@ -251,7 +252,7 @@ cn_code cn_conversations_create(cn_answer *answer, const cn_route *route, cn_err
     cn_code code = cn_conversations_open(answer, NULL, &w, err);
     if (code == CN_OK) code = cn_conversations_body(answer, &body, err);
     if (code == CN_OK) code = read_metadata(answer, body, err);
-    if (code == CN_OK) code = name_new(answer, err);
+    if (code == CN_OK) code = cn_conversations_name(answer, err);
     if (code == CN_OK) code = cn_conversations_read_items(answer, body, err);
     if (code == CN_OK) code = cn_items_check_calls(NULL, w->items, err);
     json_decref(body);
@@ -261,11 +262,17 @@ cn_code cn_conversations_create(cn_answer *answer, const cn_route *route, cn_err
 
 // ---- retrieve
 
+static cn_code retrieved(cn_answer *answer, const cn_session_call *call, cn_err *err)
+{
+    const cn_code code = cn_conversations_take(answer, call, err);
+    return code == CN_OK ? cn_conversations_reply_object(answer) : code;
+}
+
 cn_code cn_conversations_get(cn_answer *answer, const cn_route *route, cn_err *err)
 {
     cn_conversations_work *w;
     const cn_code code = cn_conversations_open(answer, route, &w, err);
-    return code == CN_OK ? cn_ask_id(answer, CN_SESSION_CONVERSATION, &w->id, was_there, err) : code;
+    return code == CN_OK ? cn_ask_id(answer, CN_SESSION_CONVERSATION, &w->id, retrieved, err) : code;
 }
 
 // ---- list
@@ -383,8 +390,7 @@ static cn_code forked(cn_answer *answer, const cn_session_call *call, cn_err *er
         return cn_err_set_param(err, CN_E_ABSENT, "at", "Response with id '%s' not found in this "
                                 "conversation.", w->at.text);
     }
-    const cn_code code = cn_conversations_take(answer, call, err);
-    return code == CN_OK ? cn_conversations_reply_object(answer) : code;
+    return cn_conversations_made(answer, call, err);
 }
 
 static cn_code read_at(cn_answer *answer, const json_t *body, cn_err *err)
@@ -409,7 +415,8 @@ static cn_code to_be_forked(cn_answer *answer, const cn_session_call *call, cn_e
     cn_session_call *next = &answer->ask->call;
     next->id = w->id;
     next->at = w->at;
-    next->conversation = (cn_conversation){.metadata = w->metadata};
+    next->conversation = (cn_conversation){.id = w->made_id, .metadata = w->metadata};
+    memcpy(next->conversation.request_digest, w->digest, sizeof w->digest);
     return cn_ask_start(answer, CN_SESSION_FORK, forked, err);
 }
 
@@ -421,6 +428,7 @@ cn_code cn_conversations_fork(cn_answer *answer, const cn_route *route, cn_err *
     if (code == CN_OK) code = cn_conversations_body(answer, &body, err);
     if (code == CN_OK) code = read_at(answer, body, err);
     if (code == CN_OK) code = read_metadata(answer, body, err);
+    if (code == CN_OK) code = cn_conversations_name(answer, err);
     json_decref(body);
     if (code != CN_OK) return code;
     return cn_ask_id(answer, CN_SESSION_CONVERSATION, &w->id, to_be_forked, err);

@@ -19,10 +19,12 @@ typedef struct cn_conversations_work {
     cn_session_id id;            // of the conversation; "" while it has none
     cn_session_id at;            // turn to fork at
     cn_session_id turn_id;       // of the turn that is to hold `items`
+    cn_session_id made_id;       // of the conversation that is made
     const char *item_id;
     json_t *items;               // to be added; NULL: none
     cn_bytes metadata;
-    uint8_t digest[CN_KEY_BYTES];        // of the body
+    uint8_t digest[CN_KEY_BYTES];        // of the request
+    bool keyed;                  // it has an Idempotency-Key
     cn_paging paging;
     cn_conversation conversation;        // as the session gave it
     cn_live_entry lock;
@@ -55,6 +57,13 @@ cn_code cn_conversations_open_locked(cn_answer *answer, const cn_route *route,
 /* Reads `items` of a body into the work, at most limit conversation_items; nothing if there are none.
  * References are refused: a conversation has its items, and does not borrow them. */
 cn_code cn_conversations_read_items(cn_answer *answer, const json_t *body, cn_err *err);
+/* Names what the request makes, a turn and a conversation: after its Idempotency-Key, or at random.
+ * Errors: CN_E_INVALID, CN_E_STORE (there is no store). */
+cn_code cn_conversations_name(cn_answer *answer, cn_err *err);
+/* The reply to a request that made `made_id`, now or before, for which the call asked. */
+cn_code cn_conversations_made(cn_answer *answer, const cn_session_call *call, cn_err *err);
+/* CN_E_EXISTS. */
+cn_code cn_conversations_key_used(cn_answer *answer, cn_err *err);
 /* CN_E_CONFLICT, in OpenAI's words. */
 cn_code cn_conversations_locked(cn_err *err);
 /* The body as an object; nothing at all is an empty one. The caller gives it back. */

@@ -172,7 +172,7 @@ static cn_code read_response(cn_answer *answer, const json_t *line, uint32_t num
     if (!json_is_object(response)) return bad_line(number, "a turn whose response is an object", err);
     if (json_object_set_new(response, "id", json_string(turn->id.text)) ||
         json_object_set_new(response, "previous_response_id", parent) ||
-        json_object_set_new(response, "conversation", json_pack("{s:s}", "id", w->id.text))) {
+        json_object_set_new(response, "conversation", json_pack("{s:s}", "id", w->made_id.text))) {
         return no_memory(err);
     }
     cn_code code =
@@ -267,12 +267,6 @@ static cn_code read_lines(cn_answer *answer, cn_err *err)
 
 // ---- commits
 
-static cn_code created(cn_answer *answer, const cn_session_call *call, cn_err *err)
-{
-    const cn_code code = cn_conversations_take(answer, call, err);
-    return code == CN_OK ? cn_conversations_reply_object(answer) : code;
-}
-
 // The deleted items under their new ids.
 static cn_code map_deleted(cn_answer *answer, cn_bytes *out, cn_err *err)
 {
@@ -294,18 +288,19 @@ static cn_code create(cn_answer *answer, cn_err *err)
     const cn_conversations_work *w = answer->work;
     const import *in = w->import;
     cn_session_call *call = &answer->ask->call;
-    call->conversation = (cn_conversation){.id = w->id, .metadata = w->metadata};
+    call->conversation = (cn_conversation){.id = w->made_id, .metadata = w->metadata};
+    memcpy(call->conversation.request_digest, w->digest, sizeof w->digest);
     if (in->turn_count) call->conversation.head = in->turns[in->turn_count - 1].id;
     const cn_code code = map_deleted(answer, &call->conversation.deleted_items, err);
-    return code == CN_OK ? cn_ask_start(answer, CN_SESSION_CREATE, created, err) : code;
+    return code == CN_OK ? cn_ask_start(answer, CN_SESSION_CREATE, cn_conversations_made, err) : code;
 }
 
-static cn_code commit_next(cn_answer *answer, const cn_session_call *before, cn_err *err)
+static cn_code committed(cn_answer *answer, const cn_session_call *call, cn_err *err);
+
+static cn_code commit_next(cn_answer *answer, cn_err *err)
 {
     import *in = import_of(answer);
     cn_session_call *call = &answer->ask->call;
-    if (before->err.code != CN_OK) return cn_ask_error(before, "Conversation", "", err);
-    if (in->next) in->turns[in->next - 1] = before->turn;    // as committed: its child needs that
     if (in->next == in->turn_count) return create(answer, err);
     call->turn = in->turns[in->next];
     call->id = call->turn.id;
@@ -313,7 +308,22 @@ static cn_code commit_next(cn_answer *answer, const cn_session_call *before, cn_
     call->chain = in->next ? &in->turns[in->next - 1] : NULL;
     call->chain_count = in->next ? 1 : 0;
     in->next++;
-    return cn_ask_start(answer, CN_SESSION_COMMIT, commit_next, err);
+    return cn_ask_start(answer, CN_SESSION_COMMIT, committed, err);
+}
+
+static cn_code committed(cn_answer *answer, const cn_session_call *call, cn_err *err)
+{
+    import *in = import_of(answer);
+    if (call->err.code != CN_OK) return cn_ask_error(call, "Conversation", "", err);
+    in->turns[in->next - 1] = call->turn;    // as committed: its child needs that
+    return commit_next(answer, err);
+}
+
+// What the same request made before is not made again.
+static cn_code looked_up(cn_answer *answer, const cn_session_call *call, cn_err *err)
+{
+    if (call->err.code == CN_E_NOT_FOUND) return commit_next(answer, err);
+    return cn_conversations_made(answer, call, err);
 }
 
 cn_code cn_conversations_import(cn_answer *answer, const cn_route *route, cn_err *err)
@@ -321,14 +331,15 @@ cn_code cn_conversations_import(cn_answer *answer, const cn_route *route, cn_err
     cn_conversations_work *w;
     (void)route;
     cn_code code = cn_conversations_open(answer, NULL, &w, err);
-    cn_session_call *call = code == CN_OK ? cn_ask_prepare(answer, err) : NULL;
-    if (!call) return err->code;
+    if (code == CN_OK) code = cn_conversations_name(answer, err);
+    if (code != CN_OK) return code;
     import *in = w->import = cn_arena_take_array(&answer->request->arena, 1, sizeof *in);
     if (!in) return no_memory(err);
     in->created_s = cn_clock_wall_ns(&answer->api->options.clock) / 1000000000u;
     in->new_ids = json_object();
     w->items = json_pack("[o]", in->new_ids);
-    w->id = cn_session_id_new(answer->api->options.session, "conv_");
     code = w->items ? read_lines(answer, err) : no_memory(err);
-    return code == CN_OK ? commit_next(answer, call, err) : code;
+    if (code != CN_OK) return code;
+    return w->keyed ? cn_ask_id(answer, CN_SESSION_CONVERSATION, &w->made_id, looked_up, err)
+                    : commit_next(answer, err);
 }

@@ -107,7 +107,7 @@ static cn_code added_before(cn_answer *answer, const cn_session_call *call, cn_e
         return cn_ask_id(answer, CN_SESSION_CONVERSATION, &w->id, head_known, err);
     }
     if (call->err.code == CN_E_EXISTS) {
-        return cn_err_set(err, CN_E_EXISTS, "this Idempotency-Key was used for another request");
+        return cn_conversations_key_used(answer, err);
     }
     return added(answer, call, err);
 }
@@ -121,19 +121,16 @@ static cn_code read_items(cn_answer *answer, const json_t *body, cn_err *err)
 
 cn_code cn_conversations_items_create(cn_answer *answer, const cn_route *route, cn_err *err)
 {
-    const char *key = cn_http_request_header(answer->request, "idempotency-key");
     cn_conversations_work *w;
     json_t *body = NULL;
     cn_code code = cn_conversations_open_locked(answer, route, &w, err);
-    cn_session_call *call = code == CN_OK ? cn_ask_prepare(answer, err) : NULL;
-    if (!call) return err->code;
-    w->turn_id = key ? cn_session_id_for_key(answer->tenant, key)
-                     : cn_session_id_new(answer->api->options.session, "resp_");
-    code = cn_conversations_body(answer, &body, err);
+    if (code == CN_OK) code = cn_conversations_name(answer, err);
+    if (code == CN_OK) code = cn_conversations_body(answer, &body, err);
     if (code == CN_OK) code = read_items(answer, body, err);
     json_decref(body);
     if (code != CN_OK) return code;
-    if (!key) return cn_ask_id(answer, CN_SESSION_CONVERSATION, &w->id, head_known, err);
+    if (!w->keyed) return cn_ask_id(answer, CN_SESSION_CONVERSATION, &w->id, head_known, err);
+    cn_session_call *call = &answer->ask->call;
     call->id = w->turn_id;
     memcpy(call->turn.request_digest, w->digest, sizeof w->digest);
     return cn_ask_start(answer, CN_SESSION_REPLAY, added_before, err);

@@ -14,8 +14,6 @@
 /* The body of POST /v1/responses. What params.h does not know is read here; what is only told again
  * in the response goes into the object's head as it came. */
 
-enum { KEY_CHARS_MAX = 255 };
-
 static cn_code no_memory(cn_err *err)
 {
     return cn_err_set(err, CN_E_LIMIT,
@@ -104,13 +102,11 @@ static cn_code read_place(const json_t *body, cn_responses_turn *turn, cn_err *e
 
 static cn_code read_key(cn_answer *answer, cn_responses_turn *turn, cn_err *err)
 {
-    const char *key = cn_http_request_header(answer->request, "idempotency-key");
+    const char *key = NULL;
+    const cn_code code = turn->stored ? cn_ask_key(answer, &key, err) : CN_OK;
+    if (code != CN_OK) return code;
     cn_ask_digest(answer, turn->digest);
-    turn->keyed = key && turn->stored;
-    if (turn->keyed && (!*key || strlen(key) > KEY_CHARS_MAX)) {
-        return cn_err_set(err, CN_E_INVALID, "Idempotency-Key: %zu characters; must be 1 to %d",
-                          strlen(key), KEY_CHARS_MAX);
-    }
+    turn->keyed = key != NULL;
     if (turn->keyed) {
         turn->id = cn_session_id_for_key(answer->tenant, key);
     } else if (turn->stored && answer->api->options.session) {

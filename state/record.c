@@ -143,6 +143,8 @@ cn_code cn_record_write_conversation(const cn_conversation *c, cn_buf *out, cn_e
     message.deleted = c->deleted;
     message.forked_from = text_of(&c->forked_from);
     message.forked_at = text_of(&c->forked_at);
+    message.request_digest.data = (uint8_t *)(uintptr_t)c->request_digest;
+    message.request_digest.len = sizeof c->request_digest;
     return write_record(KIND_CONVERSATION, &c->id, &message.base, out, err);
 }
 
@@ -320,8 +322,11 @@ cn_code cn_record_read_conversation(const void *data, size_t len, const cn_sessi
                       read_id(m->forked_from, "conv_", &out->forked_from) &&
                       read_id(m->forked_at, "resp_", &out->forked_at) &&
                       read_bytes(m->metadata, &out->metadata) &&
-                      read_bytes(m->deleted_items, &out->deleted_items) && m->revision > 0;
+                      read_bytes(m->deleted_items, &out->deleted_items) && m->revision > 0 &&
+                      m->request_digest.len <= sizeof out->request_digest;
     if (!fits) return corrupt(err, id, "has a value out of bounds");
+    // Records of an older Cairn have none.
+    if (m->request_digest.len) memcpy(out->request_digest, m->request_digest.data, m->request_digest.len);
     out->revision = m->revision;
     out->created_s = m->created_s;
     out->kept_s = m->kept_s;

@@ -87,6 +87,7 @@ typedef struct cn_conversation {
     cn_bytes metadata;                   // JSON object
     cn_bytes deleted_items;              // JSON list of item ids that are not shown any more
     bool deleted;
+    uint8_t request_digest[CN_KEY_BYTES];        // of the request that made it, for Idempotency-Key
     /* Filled in by sessions; a caller that hands a conversation back hands these back, too. */
     cn_session_id root;                  // first turn: equal in all forks of one conversation
     cn_session_id forked_from, forked_at;        // conversation and turn; "" if it is not a fork
@@ -107,10 +108,11 @@ typedef enum cn_session_kind {
     CN_SESSION_TURN_DELETE,      // turn `id` becomes unfit as a parent
     CN_SESSION_CONVERSATION,     // conversation `id` → conversation
     CN_SESSION_CREATE,           // `conversation`: metadata, and head if it begins at a turn. Id (if
-                                 // "") and revision are filled in
+                                 // "") and revision are filled in. If the id is taken, it is the one that
+                                 // the same request made, or CN_E_EXISTS
     CN_SESSION_UPDATE,           // metadata, deleted items, or deleted of `conversation`, by revision
     CN_SESSION_FORK,             // conversation `id` at turn `at` ("": its head) → new conversation,
-                                 // with the metadata of conversation.metadata if there is any
+                                 // with conversation.metadata if there is any; id and digest as in CREATE
     CN_SESSION_LIST,             // conversations of the tenant from `cursor` on → list; some pages of
                                  // a list may be empty, one conversation may come twice
     CN_SESSION_TREE              // conversation `id` and all that share its root → list, and the union
@@ -136,7 +138,8 @@ struct cn_session_call {
     uint64_t cursor;                     // in and out: LIST
     /* CN_OK; CN_E_NOT_FOUND (err names which id); CN_E_CONFLICT (COMMIT, UPDATE: somebody else moved
      * the head; nothing of it is visible); CN_E_EXISTS (COMMIT: a turn with this id and another
-     * request is there; with the same request it is CN_OK and `turn` is the stored one);
+     * request is there; with the same request it is CN_OK and `turn` is the stored one; CREATE and FORK
+     * likewise);
      * CN_E_STORE (not reached in time: unknown); CN_E_STORE_FULL; CN_E_CORRUPT (names the id);
      * CN_E_LIMIT (chain_max, record_bytes_max, or more than the arena holds). */
     cn_err err;

@@ -61,10 +61,30 @@ void cn_session_change_turn_delete(cn_session *session, cn_session_work *work)
 
 // ---- a conversation is made
 
+// The request was carried out before, or it was another one: `op` brought what is there.
+static void taken(cn_session *session, cn_session_work *work, const cn_store_op *op)
+{
+    cn_conversation found, *made = &work->call->conversation;
+    const cn_session_id id = made->id;
+    cn_store_op has = *op;
+    has.code = CN_OK;
+    if (!cn_session_must_conversation(session, work, &has, &id, &found)) return;
+    if (memcmp(found.request_digest, made->request_digest, sizeof found.request_digest) != 0) {
+        cn_session_fail(session, work, CN_E_EXISTS, "%s: is the conversation of another request", id.text);
+        return;
+    }
+    *made = found;
+    cn_session_finish(session, work);
+}
+
 static void created(cn_session *session, cn_session_work *work)
 {
     const cn_store_op *op = &work->ops[0];
     cn_session_call *call = work->call;
+    if (op->code == CN_E_EXISTS) {
+        taken(session, work, op);
+        return;
+    }
     if (!cn_session_must(session, work, op, &call->conversation.id)) return;
     cn_session_finish(session, work);
 }
@@ -205,13 +225,15 @@ static void fork_create(cn_session *session, cn_session_work *work)
 {
     fork *f = work->own;
     cn_conversation *made = &work->call->conversation;
-    const cn_bytes metadata = made->metadata.len ? made->metadata : f->source.metadata;
-    *made = (cn_conversation){.head = f->turn.id,
-                              .root = f->source.root,
-                              .metadata = metadata,
-                              .deleted_items = f->source.deleted_items,
-                              .forked_from = f->source.id,
-                              .forked_at = f->turn.id};
+    cn_conversation fresh = {.id = made->id,
+                             .head = f->turn.id,
+                             .root = f->source.root,
+                             .metadata = made->metadata.len ? made->metadata : f->source.metadata,
+                             .deleted_items = f->source.deleted_items,
+                             .forked_from = f->source.id,
+                             .forked_at = f->turn.id};
+    memcpy(fresh.request_digest, made->request_digest, sizeof fresh.request_digest);
+    *made = fresh;
     if (f->turn.id.text[0]) create_at(session, work, &f->turn);
     else create(session, work);
 }

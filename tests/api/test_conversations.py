@@ -433,6 +433,43 @@ def test_a_turn_of_a_conversation_is_made_once(client: openai.OpenAI) -> None:
     assert len(shown(client, c.id)) == 2
 
 
+def test_a_fork_is_made_once(client: openai.OpenAI, http: httpx.Client) -> None:
+    """Also where the conversation has moved on between the two requests."""
+    c = client.conversations.create(metadata={"a": "b"})
+    say(client, "Hi", conversation=c.id, max_output_tokens=2)
+    key = {"Idempotency-Key": f"fork-{time.time_ns()}"}
+    made = http.post(f"/v1/conversations/{c.id}/fork", headers=key)
+    say(client, "Hi", conversation=c.id, max_output_tokens=2)
+    again = http.post(f"/v1/conversations/{c.id}/fork", headers=key)
+    assert made.status_code == 200 and again.json() == made.json()
+    other = http.post(f"/v1/conversations/{c.id}/fork", json={"metadata": {"c": "d"}}, headers=key)
+    assert other.status_code == 409 and other.json()["error"]["code"] == "idempotency_key_reused"
+    assert other.headers["x-should-retry"] == "false"
+    assert http.post(f"/v1/conversations/{c.id}/fork").json()["id"] != made.json()["id"]
+    assert len(http.get(f"/v1/conversations/{c.id}/tree").json()["conversations"]) == 3
+
+
+def test_an_import_is_made_once(client: openai.OpenAI, http: httpx.Client) -> None:
+    c = client.conversations.create(metadata={"a": "b"}, items=[message("My name is Ada.")])
+    say(client, "Hi", conversation=c.id, max_output_tokens=2)
+    content = http.get(f"/v1/conversations/{c.id}/export").content
+    key = {"Idempotency-Key": f"import-{time.time_ns()}"}
+    made = http.post("/v1/conversations/import", content=content, headers=key)
+    again = http.post("/v1/conversations/import", content=content, headers=key)
+    assert made.status_code == 200 and again.json() == made.json()
+    changed = content.replace(b'"a"', b'"x"')
+    assert http.post("/v1/conversations/import", content=changed, headers=key).status_code == 409
+    assert http.post("/v1/conversations/import", content=content).json()["id"] != made.json()["id"]
+
+
+def test_a_key_is_one_requests(client: openai.OpenAI, http: httpx.Client) -> None:
+    key = {"Idempotency-Key": f"one-{time.time_ns()}"}
+    made = http.post("/v1/conversations", json={"metadata": {"a": "b"}}, headers=key).json()
+    assert http.post("/v1/conversations", json={"metadata": {"a": "c"}}, headers=key).status_code == 409
+    assert http.post(f"/v1/conversations/{made['id']}/fork", headers=key).status_code == 409
+    assert http.post("/v1/conversations", json={}, headers={"Idempotency-Key": ""}).status_code == 400
+
+
 # ---- errors
 
 

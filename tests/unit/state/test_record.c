@@ -80,6 +80,7 @@ static int set_up(void **state)
     cn_buf_init(&f->record, RECORD_MAX);
     make_turn(&f->turn);
     f->conversation = (cn_conversation){
+        .request_digest = {1, 2, 3, [CN_KEY_BYTES - 1] = 4},
         .id = id_of("conv_", 1),
         .head = id_of("resp_", 2),
         .root = id_of("resp_", 4),
@@ -147,6 +148,7 @@ static void a_turn_comes_back_whole(void **state)
     assert_memory_equal(back.tokens, t->tokens, TOKENS * sizeof *t->tokens);
     assert_int_equal(back.output_token_count, 17);
     assert_true(back.resets_text && !back.deleted && !back.withdrawn);
+    assert_memory_equal(&back.seam, &t->seam, sizeof back.seam);
     assert_bytes(back.settings, t->settings);
     assert_memory_equal(back.request_digest, t->request_digest, sizeof t->request_digest);
     assert_int_equal(back.depth, TURN_DEPTH);
@@ -192,6 +194,7 @@ static void a_conversation_comes_back_whole(void **state)
     assert_string_equal(back.root.text, c->root.text);
     assert_string_equal(back.forked_from.text, c->forked_from.text);
     assert_string_equal(back.forked_at.text, c->forked_at.text);
+    assert_memory_equal(back.request_digest, c->request_digest, sizeof back.request_digest);
     assert_true(back.revision == c->revision && back.deleted);
     assert_true(back.created_s == c->created_s && back.kept_s == c->kept_s);
     assert_bytes(back.metadata, c->metadata);
@@ -302,6 +305,7 @@ static void a_sealed_record_may_still_be_wrong(void **state)
         assert_true(back.depth > 0 && back.ancestor_count <= CN_SESSION_ANCESTORS_MAX);
         assert_true((back.depth == 1) == (back.parent.text[0] == '\0'));
         assert_true(back.output_token_count <= back.token_count);
+        assert_true(back.seam.bytes <= back.text.len);
         for (uint32_t i = 0; i < back.token_count; i++) assert_true(back.tokens[i] >= 0);
     }
     assert_true(good > 100 && bad > 100); // the test sees both
@@ -322,6 +326,12 @@ static void bounds_are_kept(void **state)
     cn_buf_init(&small, f->record.len);
     assert_int_equal(cn_record_write_turn(&f->turn, &f->arena, &small, &err), CN_OK);
     cn_buf_close(&small);
+    f->turn.seam.bytes = f->turn.text.len + 1;
+    write_turn(f);
+    assert_int_equal(read_turn(f, &back, &err), CN_E_CORRUPT);
+    f->turn.seam.bytes = f->turn.text.len;
+    write_turn(f);
+    assert_int_equal(read_turn(f, &back, &err), CN_OK);
     cn_arena tight;
     for (uint64_t bytes = 0; bytes < 8192; bytes += 256) {
         cn_arena_init(&tight, bytes);

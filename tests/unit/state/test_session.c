@@ -630,12 +630,17 @@ static void a_conversation_may_begin_at_a_turn(void **state)
     const cn_session_id none = c->call.conversation.head;
     world_run(w, 0, c);
     expect(c, CN_E_NOT_FOUND, none.text);
-    // An id that is given, as by an import, is taken once.
-    for (int i = 0; i < 2; i++) {
-        c = world_call_new(w, CN_SESSION_CREATE, 1);
-        c->call.conversation.id = id;
-        world_run(w, 0, c);
-        expect(c, CN_E_EXISTS, id.text);
+    // An id that is given, as by an Idempotency-Key, is made once: the same request is told what it made.
+    for (uint8_t other = 0; other < 2; other++) {
+        for (int forks = 0; forks < 2; forks++) {
+            c = world_call_new(w, forks ? CN_SESSION_FORK : CN_SESSION_CREATE, 1);
+            c->call.id = id;
+            c->call.conversation.id = id;
+            c->call.conversation.request_digest[5] = other;
+            world_run(w, 0, c);
+            if (!other) assert_true(is_same(&c->call.conversation.head, &turn));
+            expect(c, other ? CN_E_EXISTS : CN_OK, other ? id.text : NULL);
+        }
     }
 }
 
