@@ -9,7 +9,8 @@ import openai
 from .server import TOP, serve
 
 QUESTIONS = TOP / "deploy/demo/questions.jsonl"
-AT_LEAST = 0.955                # a ratchet towards the 0.97 that the model is meant to reach
+TOLD_AT_LEAST = 0.97            # of the facts that were told
+ALL_AT_LEAST = 0.96             # with the questions about what was never told
 AT_ONCE = 24
 
 
@@ -41,15 +42,17 @@ def test_answers_about_earlier_turns() -> None:
     with serve() as server:
         answers = asyncio.run(ask_all(server.url, questions))
         assert server.metric('cairn_pages{state="held"}') == 0
-    told: Counter[int] = Counter()
+    asked: Counter[int] = Counter()
     right: Counter[int] = Counter()
     wrong = []
     for question, answer in zip(questions, answers):
-        told[question["distance"]] += 1
+        asked[question["distance"]] += 1
         right[question["distance"]] += is_right(question, answer)
         if not is_right(question, answer):
             wrong.append(f"{question['id']} {question['question']} {question['expected']}: {answer}")
-    share = sum(right.values()) / len(questions)
-    by_distance = " ".join(f"{d}:{right[d] / told[d]:.2f}" for d in sorted(told))
-    print(f"right {share:.4f} of {len(questions)}; by distance {by_distance}")
-    assert share >= AT_LEAST, f"{share:.4f}; by distance {by_distance}\n" + "\n".join(wrong[:20])
+    share = right.total() / asked.total()
+    share_told = (right.total() - right[0]) / (asked.total() - asked[0])    # distance 0: never told
+    by_distance = " ".join(f"{d}:{right[d] / asked[d]:.2f}" for d in sorted(asked))
+    figures = f"right {share:.4f} of {asked.total()}, {share_told:.4f} of what was told; by distance {by_distance}"
+    print(figures)
+    assert share_told >= TOLD_AT_LEAST and share >= ALL_AT_LEAST, figures + "\n" + "\n".join(wrong[:20])
