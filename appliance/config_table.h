@@ -38,6 +38,8 @@
     X("dpdk.memory",        dpdk_memory,    "auto",  "huge (huge pages), normal (none), or auto: huge if enough are free") \
     X("dpdk.lcore",         dpdk_lcore,     "",      "CPU that the net thread is pinned to; default: none") \
     X("dpdk.eal_args",      dpdk_eal_args,  "",      "more arguments for DPDK's environment layer, separated by spaces") \
+    X("admin.listen",       admin_listen,   "",      "address and port for operators: the page, /metrics and the probes, without a key; default: none, and /metrics is where clients are") \
+    X("trace.otlp_file",    otlp_file,      "",      "file for traces of requests, as lines of OTLP/JSON; -: the log; default: none") \
     X("log.level",          log_level,      "info",  "events that are logged: debug, info, warn, error, off")
 
 /*  key                     member          default     min      max            what it is (type NUMBER) */
@@ -60,6 +62,7 @@
     X("dpdk.vlan",          dpdk_vlan,            0,      0,           4094, "VLAN that the port is in; 0: untagged") \
     X("dpdk.mtu",           dpdk_mtu,          1500,    576,           9600, "bytes of a packet; above 1500 every switch on the way must agree") \
     X("dpdk.memory_mb",     dpdk_memory_mb,       0,      0,          65536, "memory for frames in MiB; 0: what the port needs") \
+    X("trace.otlp_bytes",   otlp_bytes,    67108864, 65536, 1099511627776, "size at which trace.otlp_file is renamed to NAME.1 and begun anew") \
     X("drain.seconds",      drain_seconds,       30,      0,          86400, "time that running answers get after SIGTERM") \
     X("drain.notice_ms",    drain_notice_ms,      0,      0,         600000, "time of it in which new requests are still served, for load balancers to notice") \
     X("watchdog.stall_seconds", watchdog_stall_seconds, 30, 1,        86400, "a thread, or a device with work, that does not go on for so long makes /livez say so")

@@ -34,7 +34,15 @@ static const row rows[] = {
 static void show_histogram(const cn_metrics_sink *sink, const char *name, const char *labels,
                            const cn_metrics_histogram *h)
 {
-    const cn_metrics_shown_histogram shown = {h->edges, &h->buckets, &h->all, h->exemplars};
+    cn_metrics_exemplar exemplars[CN_METRICS_EDGES_MAX + 1];
+    atomic_bool *busy = (atomic_bool *)&h->busy;         // reading is no change
+    const bool mine = !atomic_exchange_explicit(busy, true, memory_order_acquire);
+    if (mine) {
+        memcpy(exemplars, h->exemplars, sizeof exemplars);
+        atomic_store_explicit(busy, false, memory_order_release);
+    }
+    const cn_metrics_shown_histogram shown = {h->edges, &h->buckets, &h->all,
+                                              mine ? exemplars : NULL};
     sink->histogram(sink->self, name, labels, &shown);
 }
 

@@ -1,7 +1,7 @@
 /* appliance/metrics_catalogue.h: every series there is, one after another, for whoever writes them down.
  * A sink is one way to write: text, protobuf, a list. Series of a family follow each other.
  *
- * Threads: the api thread, whose exemplars these are.
+ * Threads: any; while another one has the exemplars of a histogram, it is shown without.
  * Memory:  none of its own; what a sink is given is valid until it returns. */
 #pragma once
 

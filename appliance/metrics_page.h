@@ -7,7 +7,7 @@
  *
  *   ?names=vllm    what is read by dashboards, autoscalers and endpoint pickers made for vLLM
  *
- * Threads: the api thread.
+ * Threads: any.
  * Memory:  what is written belongs to the caller. */
 #pragma once
 

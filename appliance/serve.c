@@ -12,6 +12,7 @@
 
 #include <sodium.h>
 
+#include "appliance/admin.h"
 #include "appliance/backends.h"
 #include "appliance/cli.h"
 #include "appliance/life.h"
@@ -75,7 +76,10 @@ struct serve {
     cn_http *http;
     cn_api *api;
     cn_state *state;
-    room net, front, scheduler, keeper;
+    cn_observer *observer;       // NULL: nobody looks (no page, no trace file)
+    cn_admin *admin;             // likewise
+    char hardware[128];
+    room net, front, scheduler, keeper, operators;
     cn_life *life;
     _Atomic cn_life_phase phase; // for the net thread, which alone may call cn_http_drain
     cn_life_phase net_phase;
@@ -296,16 +300,45 @@ static cn_code open_front(serve *s, cn_err *err)
     if (code == CN_OK) code = open_session(s, err);
     if (code == CN_OK) code = cn_http_open(&http, &s->http, err);
     if (code != CN_OK) return code;
-    const cn_api_options api = {
+    cn_api_options api = {
         .http = s->http, .engine = s->engine, .port = cn_engine_port_at(s->engine, 0),
         .tokenizer = s->tokenizer, .chat_template = s->chat_template, .checkpoint = s->checkpoint,
         .model_name = s->model_name, .api_keys = (const char *const *)c->api_keys,
         .api_key_count = c->api_key_count, .limits = &c->limits, .clock = s->clock,
         .random = s->random, .log = &s->log, .metrics = s->metrics, .wake = &s->front.wake,
         .session = s->session, .store = cn_state_store(s->state),
+        .ended = cn_observer_ended(s->observer),
         .metrics_page = {write_metrics, s},
     };
+    if (c->admin_listen[0]) api.metrics_page.write = NULL;
     return cn_api_open(&api, &s->api, err);
+}
+
+// ---- operators
+
+static bool has_operators(const serve *s)
+{
+    return s->settings->admin_listen[0] || s->settings->otlp_file[0];
+}
+
+static cn_code open_observer(serve *s, cn_err *err)
+{
+    cn_observer_options options = {
+        .settings = s->settings, .clock = s->clock, .log = &s->log, .metrics = s->metrics,
+        .store = cn_state_store(s->state), .model_name = s->model_name, .hardware = s->hardware};
+    s->backend->ops->probe(s->hardware, sizeof s->hardware, NULL);
+    cn_engine_info_get(s->engine, &options.engine);
+    return has_operators(s) ? cn_observer_open(&options, &s->observer, err) : CN_OK;
+}
+
+static cn_code open_admin(serve *s, cn_err *err)
+{
+    const cn_admin_options options = {
+        .address = s->settings->admin_listen, .clock = s->clock, .observer = s->observer,
+        .api = s->api, .metrics_page = {write_metrics, s}, .wake = &s->operators.wake};
+    if (!s->observer) return CN_OK;
+    cn_observer_attach(s->observer, s->api, cn_http_address(s->http));
+    return cn_admin_open(&options, &s->admin, err);
 }
 
 // ---- threads
@@ -321,6 +354,11 @@ static bool poll_net(serve *s, uint64_t timeout_ns)
     const bool worked = cn_http_poll(s->http, timeout_ns);
     atomic_store(&s->connections, cn_http_connection_count(s->http));
     return worked;
+}
+
+static bool poll_operators(serve *s, uint64_t timeout_ns)
+{
+    return cn_admin_poll(s->admin, timeout_ns);
 }
 
 static bool poll_front(serve *s, uint64_t timeout_ns)
@@ -412,6 +450,7 @@ static cn_code open_all(serve *s, const cn_reload_source *source, cn_err *err)
     if (code == CN_OK) code = open_room(&s->front, "api", poll_front, s, err);
     if (code == CN_OK) code = open_room(&s->scheduler, "engine", poll_scheduler, s, err);
     if (code == CN_OK) code = open_room(&s->keeper, "state", poll_keeper, s, err);
+    if (code == CN_OK) code = open_room(&s->operators, "admin", poll_operators, s, err);
     s->scheduler.sleep_ns = sleep_scheduler;
     if (code == CN_OK) code = open_state(s, err);
     if (code == CN_OK) code = cn_checkpoint_open(s->settings->model, &s->checkpoint, err);
@@ -421,11 +460,14 @@ static cn_code open_all(serve *s, const cn_reload_source *source, cn_err *err)
     if (code == CN_OK) code = connect_state(s, err);
     if (code == CN_OK) code = open_engine(s, err);
     if (code == CN_OK) code = open_network(s, err);
+    if (code == CN_OK) code = open_observer(s, err);
     if (code == CN_OK) code = open_front(s, err);
+    if (code == CN_OK) code = open_admin(s, err);
     if (code == CN_OK) code = cn_life_listen(s->life, err);
     if (code == CN_OK && cn_state_store(s->state)) code = start_room(&s->keeper, run_net, err);
     if (code == CN_OK) code = start_room(&s->scheduler, run_room, err);
     if (code == CN_OK) code = start_room(&s->front, run_room, err);
+    if (code == CN_OK && s->admin) code = start_room(&s->operators, run_net, err);
     if (code == CN_OK) code = start_room(&s->net, run_net, err);
     return code;
 }
@@ -435,10 +477,13 @@ static void close_all(serve *s)
     stop_room(&s->net);
     stop_room(&s->front);
     stop_room(&s->scheduler);
+    stop_room(&s->operators);
     // Last of the threads, and closed before those whose operations it may still have.
     stop_room(&s->keeper);
     cn_state_close(s->state);
     cn_session_close(s->session);
+    cn_admin_close(s->admin);
+    cn_observer_close(s->observer);
     cn_api_close(s->api);
     cn_http_close(s->http);
     cn_network_close(s->network);
@@ -451,6 +496,7 @@ static void close_all(serve *s)
     cn_wake_close(&s->front.wake);
     cn_wake_close(&s->scheduler.wake);
     cn_wake_close(&s->keeper.wake);
+    cn_wake_close(&s->operators.wake);
     free(s->metrics);
     cn_life_close(s->life);
 }
@@ -460,16 +506,26 @@ static bool is_loopback(const char *address)
     return strncmp(address, "127.", 4) == 0 || strncmp(address, "[::1]", 5) == 0;
 }
 
+static void log_admin(const serve *s)
+{
+    const char *address = s->admin ? cn_admin_address(s->admin) : "";
+    if (!*address) return;
+    cn_log_event(&s->log, CN_LOG_INFO, "admin_ready", cn_log_text("admin", address));
+    if (!is_loopback(address)) {
+        cn_log_event(&s->log, CN_LOG_WARN, "admin_open_to_all",
+                     cn_log_text("why", "the operator page and the metrics ask for no key, and are "
+                                        "not on the loopback"));
+    }
+}
+
 static void log_ready(const serve *s)
 {
     cn_engine_info info;
-    char hardware[128] = "";
     cn_engine_info_get(s->engine, &info);
-    s->backend->ops->probe(hardware, sizeof hardware, NULL);
     cn_log_event(
         &s->log, CN_LOG_INFO, "ready", cn_log_text("addr", cn_http_address(s->http)),
         cn_log_text("model", s->model_name), cn_log_text("backend", s->backend->ops->name),
-        cn_log_text("hardware", hardware), cn_log_number("pages", info.page_count),
+        cn_log_text("hardware", s->hardware), cn_log_number("pages", info.page_count),
         cn_log_number("context_tokens", info.context_tokens_max),
         cn_log_number("start_ms", (int64_t)(cn_clock_now_ns(&s->clock) - s->start_ns) / 1000000));
     if (s->settings->api_key_count == 0 && !is_loopback(cn_http_address(s->http))) {
@@ -497,6 +553,7 @@ int cn_serve_run(cn_config_settings *settings, int argc, char **argv)
     cn_err err = {0};
     s.settings = settings;
     s.net.wake.fd = s.front.wake.fd = s.scheduler.wake.fd = s.keeper.wake.fd = -1;
+    s.operators.wake.fd = -1;
     s.clock = cn_clock_system();
     s.random = cn_random_system();
     s.log = (cn_log){STDERR_FILENO, (cn_log_level)cn_log_level_parse(settings->log_level), s.clock};
@@ -510,6 +567,7 @@ int cn_serve_run(cn_config_settings *settings, int argc, char **argv)
         printf("listening on %s\n", cn_http_address(s.http));
         fflush(stdout);
         log_ready(&s);
+        log_admin(&s);
         exit_code = live(&s);
         if (exit_code != 0) _exit(exit_code);
     } else {

@@ -50,10 +50,13 @@ void cn_metrics_observe_request(cn_metrics_histogram *histogram, uint64_t value,
     cn_metrics_exemplar *exemplar = &histogram->exemplars[bucket];
     cn_histogram_add(&histogram->all, value);
     if (id_len >= sizeof exemplar->request_id || trace_len >= sizeof exemplar->trace_id) return;
+    // Whoever reads them has this one missed; the api thread waits for nobody.
+    if (atomic_exchange_explicit(&histogram->busy, true, memory_order_acquire)) return;
     exemplar->value = value;
     exemplar->wall_ns = wall_ns;
     memcpy(exemplar->request_id, request_id, id_len + 1);
     memcpy(exemplar->trace_id, trace_id, trace_len + 1);
+    atomic_store_explicit(&histogram->busy, false, memory_order_release);
 }
 
 void cn_metrics_route_add(cn_metrics_route *route, unsigned status, uint64_t took_ns)

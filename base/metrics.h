@@ -2,11 +2,12 @@
  * How they are shown is appliance/metrics_page.h.
  *
  * Threads: counters and gauges from any thread; each histogram has the one writer that its line
- *          names; read from any thread, but for exemplars: those are the api thread's alone.
+ *          names; read from any thread.
  * Memory:  one cn_metrics, about 250 KiB, allocated by the appliance. */
 #pragma once
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/histogram.h"
@@ -44,6 +45,7 @@ typedef struct cn_metrics_histogram {
     cn_histogram all;                    // for quantiles and native histograms
     cn_metrics_buckets buckets;
     const cn_metrics_edges *edges;
+    atomic_bool busy;                    // whoever set it may touch the exemplars
     cn_metrics_exemplar exemplars[CN_METRICS_EDGES_MAX + 1];
 } cn_metrics_histogram;
 

@@ -501,6 +501,25 @@ void cn_api_stall(cn_api *api, const char *thread)
     atomic_store_explicit(&api->stalled, thread, memory_order_relaxed);
 }
 
+const char *cn_api_blocked(const cn_api *api)
+{
+    return atomic_load_explicit(&api->blocked, memory_order_relaxed);
+}
+
+const char *cn_api_stalled(const cn_api *api)
+{
+    return atomic_load_explicit(&api->stalled, memory_order_relaxed);
+}
+
+bool cn_api_is_retiring(const cn_api *api)
+{
+    return atomic_load_explicit(&api->retiring, memory_order_relaxed);
+}
+
+unsigned cn_api_ready(const cn_api *api, cn_buf *out) { return cn_service_ready(api, out); }
+
+unsigned cn_api_live(const cn_api *api, cn_buf *out) { return cn_service_live(api, out); }
+
 void cn_api_abort(cn_api *api)
 {
     atomic_store_explicit(&api->aborting, true, memory_order_relaxed);

@@ -51,7 +51,7 @@ typedef struct cn_api_options {
     cn_random random;
     const cn_log *log;
     cn_metrics *metrics;
-    cn_api_page metrics_page;            // GET /metrics
+    cn_api_page metrics_page;            // GET /metrics; NULL: they are elsewhere
     cn_ring *ended;                      // takes a cn_tracing_record of each request that has ended;
                                          // NULL: nobody wants them
     cn_wake *wake;                       // the api thread's
@@ -74,9 +74,18 @@ void cn_api_drain(cn_api *api);
 /* While `why` is not NULL, /readyz says 503 and gives it as the reason (a network link that is down);
  * what arrives is served all the same. Static text, fit for JSON. [any] */
 void cn_api_block(cn_api *api, const char *why);
+/* Why it is blocked; NULL: it is not. [any] */
+const char *cn_api_blocked(const cn_api *api);
 /* While `thread` is not NULL, /livez and /readyz say 503 and name it: it does not go on. Static text.
  * [any] */
 void cn_api_stall(cn_api *api, const char *thread);
+/* The thread that does not go on; NULL: all do. [any] */
+const char *cn_api_stalled(const cn_api *api);
+/* Whether clients are sent elsewhere: it retires or drains. [any] */
+bool cn_api_is_retiring(const cn_api *api);
+/* The answers of /readyz and /livez: append the body and return the status. [any] */
+unsigned cn_api_ready(const cn_api *api, cn_buf *out);
+unsigned cn_api_live(const cn_api *api, cn_buf *out);
 /* Ends running generations as cancelled: the drain's time is up. [any] */
 void cn_api_abort(cn_api *api);
 /* Requests that are being answered. [any] */

@@ -82,5 +82,8 @@ cn_code cn_generate_context_error(cn_answer *answer, uint64_t prompt_tokens, int
 cn_code cn_completions_prompts(cn_answer *answer, const json_t *body, cn_answer_input **out,
                                uint32_t *count, cn_err *err);
 
+/* service.c: the bodies of /readyz and /livez; return the status. [any] */
+unsigned cn_service_ready(const struct cn_api *api, cn_buf *out);
+unsigned cn_service_live(const struct cn_api *api, cn_buf *out);
 /* service.c: every other route; replies. */
 cn_code cn_service_answer(cn_answer *answer, const cn_route *route, cn_err *err);

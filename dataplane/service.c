@@ -198,13 +198,10 @@ static void add_store(const cn_api *api, cn_buf *out)
 }
 
 /* `status` is the gravest reason; `reasons` has all of them. */
-static cn_code answer_ready(cn_answer *answer)
+unsigned cn_service_ready(const cn_api *api, cn_buf *out)
 {
-    const cn_api *api = answer->api;
-    cn_buf *out = &answer->reply.out;
-    const char *stalled = atomic_load_explicit(&api->stalled, memory_order_relaxed);
-    const char *blocked = atomic_load_explicit(&api->blocked, memory_order_relaxed);
-    const bool draining = atomic_load_explicit(&api->retiring, memory_order_relaxed);
+    const char *stalled = cn_api_stalled(api), *blocked = cn_api_blocked(api);
+    const bool draining = cn_api_is_retiring(api);
     const char *status = stalled ? "stalled" : draining ? "draining" : blocked ? "blocked" : NULL;
     cn_buf_add_format(out, "{\"ready\":%s,\"status\":\"%s\",\"reasons\":[", status ? "false" : "true",
                       status ? status : "ok");
@@ -215,17 +212,28 @@ static cn_code answer_ready(cn_answer *answer)
     if (status) out->len--;              // the last comma
     cn_buf_add_char(out, ']');
     add_store(api, out);
-    if (status) cn_reply_header(&answer->reply, "Retry-After", "1");
-    reply_json(answer, status ? 503 : 200);
+    return status ? 503 : 200;
+}
+
+unsigned cn_service_live(const cn_api *api, cn_buf *out)
+{
+    const char *stalled = cn_api_stalled(api);
+    if (stalled) cn_buf_add_format(out, "{\"live\":false,\"stalled\":\"%s\"}", stalled);
+    else cn_buf_add_text(out, "{\"live\":true}");
+    return stalled ? 503 : 200;
+}
+
+static cn_code answer_ready(cn_answer *answer)
+{
+    const unsigned status = cn_service_ready(answer->api, &answer->reply.out);
+    if (status != 200) cn_reply_header(&answer->reply, "Retry-After", "1");
+    reply_json(answer, status);
     return CN_OK;
 }
 
 static cn_code answer_live(cn_answer *answer)
 {
-    const char *stalled = atomic_load_explicit(&answer->api->stalled, memory_order_relaxed);
-    if (stalled) cn_buf_add_format(&answer->reply.out, "{\"live\":false,\"stalled\":\"%s\"}", stalled);
-    else cn_buf_add_text(&answer->reply.out, "{\"live\":true}");
-    reply_json(answer, stalled ? 503 : 200);
+    reply_json(answer, cn_service_live(answer->api, &answer->reply.out));
     return CN_OK;
 }
 
@@ -233,6 +241,10 @@ static cn_code answer_metrics(cn_answer *answer, cn_err *err)
 {
     const cn_api_page *page = &answer->api->options.metrics_page;
     const char *type;
+    if (!page->write) {
+        return cn_err_set(err, CN_E_NOT_FOUND, "GET /metrics: is on the listener for operators here "
+                          "(admin.listen)");
+    }
     const cn_code code = page->write(page->self, answer->request, &answer->reply.out, &type, err);
     if (code == CN_OK) cn_reply_whole(&answer->reply, 200, type);
     return code;
