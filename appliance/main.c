@@ -11,6 +11,7 @@
 #include "appliance/doctor.h"
 #include "appliance/explain.h"
 #include "appliance/manual.h"
+#include "appliance/metrics.h"
 #include "appliance/drain.h"
 #include "appliance/nearest.h"
 #include "appliance/prove.h"
@@ -118,6 +119,7 @@ static const cn_command commands[] = {
     {"session", cn_session_run, "list, show, fork, export, import and delete conversations"},
     {"prove", cn_prove_run, "generate stored turns again and compare them bit for bit"},
     {"bench", cn_bench_run, "load any OpenAI-compatible server and say how it answered"},
+    {"metrics", cn_metrics_run, "print what a server counts, or list what there is"},
     {"drain", cn_drain_run, "have a running server end, without losing a request"},
     {"doctor", cn_doctor_run, "say whether this machine can run a configuration"},
     {"capture", cn_capture_run, "write what the network port sees to a pcap file"},

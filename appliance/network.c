@@ -186,6 +186,19 @@ static void count(const cn_network *n, const cn_nic_stats *stats)
     cn_metrics_set(&m->port_rx_missed, stats->rx_missed);
     cn_metrics_set(&m->port_rx_no_frame, stats->rx_no_frame);
     cn_metrics_set(&m->port_tx_full, stats->tx_full);
+    cn_metrics_set(&m->port_frames_all, stats->frames_all);
+    cn_metrics_set(&m->port_frames_free, stats->frames_free);
+}
+
+static void count_tcp(cn_metrics *m)
+{
+    const cn_stack_counts *c = cn_stack_counted();
+    cn_metrics_set(&m->tcp_rexmits, cn_metrics_get(&c->rexmits));
+    cn_metrics_set(&m->tcp_dropped, cn_metrics_get(&c->frames_dropped));
+    cn_metrics_set(&m->tcp_refused, cn_metrics_get(&c->frames_refused));
+    cn_metrics_set(&m->tcp_syns_dropped, cn_metrics_get(&c->syns_dropped));
+    cn_metrics_set(&m->tcp_challenges, cn_metrics_get(&c->challenges));
+    cn_metrics_set(&m->tcp_unkept, cn_metrics_get(&c->unkept));
 }
 
 // Takes a device that has gone into use again once it is there; says so if that cannot be done.
@@ -212,6 +225,7 @@ const char *cn_network_watch(cn_network *n)
     if (n->was_gone) look_for_device(n, device);
     n->nic->ops->stats(n->nic, &stats);
     count(n, &stats);
+    count_tcp(n->options.metrics);
     if (stats.gone && !n->was_gone) {
         cn_log_event(n->options.log, CN_LOG_ERROR, "port_gone", device,
                      cn_log_text("then", "it is used again once it is back"));

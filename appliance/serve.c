@@ -444,6 +444,10 @@ static cn_code open_all(serve *s, const cn_reload_source *source, cn_err *err)
     s->metrics = malloc(sizeof *s->metrics);
     if (!s->metrics) return cn_err_set(err, CN_E_MEMORY, "no memory");
     cn_metrics_init(s->metrics);
+    cn_metrics_set(&s->metrics->store_configured, strcmp(s->settings->state_store, "none") != 0);
+    cn_metrics_set(&s->metrics->limit_connections, s->settings->limits.connections);
+    cn_metrics_set(&s->metrics->limit_queue, s->settings->limits.queue_requests);
+    cn_metrics_set(&s->metrics->limit_sequences, s->settings->sequences);
     const cn_life_options life = {s->settings, *source, &s->log, s->clock};
     cn_code code = cn_life_open(&life, &s->life, err);
     if (code == CN_OK) code = open_room(&s->net, "net", poll_net, s, err);

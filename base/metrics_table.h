@@ -31,10 +31,22 @@
     X(port_rx_missed,       counter, "cairn_port_dropped_frames_total",    "reason=\"no_descriptor\"", "Frames that the port lost.") \
     X(port_rx_no_frame,     counter, "cairn_port_dropped_frames_total",    "reason=\"no_buffer\"", "Frames that the port lost.") \
     X(port_tx_full,         counter, "cairn_port_dropped_frames_total",    "reason=\"send_full\"", "Frames that the port lost.") \
+    X(port_frames_all,       gauge,   "cairn_port_buffers",                  "state=\"all\"",  "Buffers for frames of the DPDK port.") \
+    X(port_frames_free,      gauge,   "cairn_port_buffers",                  "state=\"free\"", "Buffers for frames of the DPDK port.") \
     X(port_link_up,         gauge,   "cairn_port_link_up",                 "",                "1 while the DPDK port has a link.") \
     X(port_gone,            gauge,   "cairn_port_gone",                    "",                "1 once the device of the DPDK port has disappeared.") \
+    X(tcp_rexmits,           counter, "cairn_tcp_events_total",              "event=\"sent_again\"", "Segments and frames that TCP of the data plane treated apart.") \
+    X(tcp_dropped,           counter, "cairn_tcp_events_total",              "event=\"dropped\"", "Segments and frames that TCP of the data plane treated apart.") \
+    X(tcp_refused,           counter, "cairn_tcp_events_total",              "event=\"not_sent\"", "Segments and frames that TCP of the data plane treated apart.") \
+    X(tcp_syns_dropped,      counter, "cairn_tcp_events_total",              "event=\"syn_dropped\"", "Segments and frames that TCP of the data plane treated apart.") \
+    X(tcp_challenges,        counter, "cairn_tcp_events_total",              "event=\"challenged\"", "Segments and frames that TCP of the data plane treated apart.") \
+    X(tcp_unkept,            counter, "cairn_tcp_events_total",              "event=\"came_early\"", "Segments and frames that TCP of the data plane treated apart.") \
     X(capture_dropped,      counter, "cairn_capture_dropped_frames_total", "",                "Frames that a slow `cairn capture` missed.") \
     X(trace_lost,           counter, "cairn_trace_records_lost_total",     "",                "Ended requests that the operator page and the trace file missed.") \
+    X(requests,              gauge,   "cairn_requests",                      "",               "Requests that the api has and that are not answered to the end.") \
+    X(limit_connections,     gauge,   "cairn_limit",                         "resource=\"connections\"", "How many there may be of what has a limit.") \
+    X(limit_queue,           gauge,   "cairn_limit",                         "resource=\"waiting\"", "How many there may be of what has a limit.") \
+    X(limit_sequences,       gauge,   "cairn_limit",                         "resource=\"running\"", "How many there may be of what has a limit.") \
     X(received_bytes,       counter, "cairn_received_bytes_total",         "",                "Bytes read from clients.") \
     X(sent_bytes,           counter, "cairn_sent_bytes_total",             "",                "Bytes written to clients.") \
     X(sequences_running,    gauge,   "cairn_sequences_running",            "",                "Sequences in the batch.") \
@@ -49,6 +61,17 @@
     X(cached_tokens,        counter, "cairn_cached_tokens_total",          "tier=\"device\"", "Prompt tokens that were not computed because their pages were there.") \
     X(cached_host_tokens,   counter, "cairn_cached_tokens_total",          "tier=\"host\"",   "Prompt tokens that were not computed because their pages were there.") \
     X(cached_store_tokens,  counter, "cairn_cached_tokens_total",          "tier=\"redis\"",  "Prompt tokens that were not computed because their pages were there.") \
+    X(resumed_device,        counter, "cairn_turns_resumed_total",           "tier=\"device\"", "Turns that went on from stored ones, by the slowest tier that their history came from.") \
+    X(resumed_host,          counter, "cairn_turns_resumed_total",           "tier=\"host\"",  "Turns that went on from stored ones, by the slowest tier that their history came from.") \
+    X(resumed_store,         counter, "cairn_turns_resumed_total",           "tier=\"redis\"", "Turns that went on from stored ones, by the slowest tier that their history came from.") \
+    X(resumed_computed,      counter, "cairn_turns_resumed_total",           "tier=\"none\"",  "Turns that went on from stored ones, by the slowest tier that their history came from.") \
+    X(resumed_tokens_device, counter, "cairn_resumed_tokens_total",          "tier=\"device\"", "Prompt tokens of those turns, by where their pages came from.") \
+    X(resumed_tokens_host,   counter, "cairn_resumed_tokens_total",          "tier=\"host\"",  "Prompt tokens of those turns, by where their pages came from.") \
+    X(resumed_tokens_store,  counter, "cairn_resumed_tokens_total",          "tier=\"redis\"", "Prompt tokens of those turns, by where their pages came from.") \
+    X(resumed_tokens_computed, counter, "cairn_resumed_tokens_total",          "tier=\"none\"",  "Prompt tokens of those turns, by where their pages came from.") \
+    X(turns_stored,          counter, "cairn_turns_stored_total",            "result=\"stored\"", "Turns that were to be stored, by how it ended.") \
+    X(turns_conflict,        counter, "cairn_turns_stored_total",            "result=\"conflict\"", "Turns that were to be stored, by how it ended.") \
+    X(turns_failed,          counter, "cairn_turns_stored_total",            "result=\"failed\"", "Turns that were to be stored, by how it ended.") \
     X(generated_tokens,     counter, "cairn_generated_tokens_total",       "",                "Tokens sampled and delivered.") \
     X(steps,                counter, "cairn_steps_total",                  "",                "Steps that the device has done.") \
     X(step_tokens,          counter, "cairn_step_tokens_total",            "",                "Tokens computed in steps, prompts and answers.") \
@@ -64,6 +87,7 @@
     X(store_read_bytes,     counter, "cairn_page_bytes_total",             "tier=\"redis\",direction=\"restored\"", "Bytes of KV pages restored towards the device, and written behind.") \
     X(store_written_bytes,  counter, "cairn_page_bytes_total",             "tier=\"redis\",direction=\"written\"", "Bytes of KV pages restored towards the device, and written behind.") \
     X(write_behind_pages,   gauge,   "cairn_write_behind_pages",           "",                "Sealed pages that wait to be written behind.") \
+    X(write_behind_oldest_ns, gauge_ns, "cairn_write_behind_oldest_seconds",   "",               "How long the oldest page that waits to be written behind has waited.") \
     X(write_behind_lost,    counter, "cairn_write_behind_lost_total",      "",                "Sealed pages that were not written behind, for want of time, room or a store.") \
     X(restores_whole,       counter, "cairn_restores_total",               "end=\"whole\"",   "Sequences whose missing pages were looked for, by how it ended.") \
     X(restores_short,       counter, "cairn_restores_total",               "end=\"short\"",   "Sequences whose missing pages were looked for, by how it ended.") \
@@ -72,9 +96,11 @@
     X(host_rate,            gauge,   "cairn_restore_bytes_per_second",     "tier=\"host\"",   "Measured speed of a tier.") \
     X(store_rate,           gauge,   "cairn_restore_bytes_per_second",     "tier=\"redis\"",  "Measured speed of a tier.") \
     X(compute_rate,         gauge,   "cairn_prefill_tokens_per_second",    "",                "Measured speed of computing prompts.") \
+    X(store_configured,      gauge,   "cairn_store_configured",              "",               "1 if turns can be stored.") \
     X(store_log_up,         gauge,   "cairn_store_up",                     "role=\"log\"",    "Whether the servers of this role answer.") \
     X(store_pages_up,       gauge,   "cairn_store_up",                     "role=\"pages\"",  "Whether the servers of this role answer.") \
     X(store_reconnects,     counter, "cairn_store_reconnects_total",       "",                "Connections to Redis that broke.") \
+    X(store_pending,         gauge,   "cairn_store_pending_operations",      "",               "Operations that the log has and has not answered.") \
     X(store_failed,         counter, "cairn_store_failed_total",           "",                "Operations on the log that were not done in time.") \
     X(store_full,           counter, "cairn_store_full_total",             "",                "Writes that the log refused because it is full.") \
     X(store_pages_written,  counter, "cairn_store_pages_total",            "result=\"written\"", "KV pages sent to Redis or asked of it.") \

@@ -176,6 +176,7 @@ static cn_answer *open_answer(cn_api *api, cn_http_request *request)
     api->newest = a;
     api->by_exchange[request->exchange.index] = a;
     atomic_fetch_add_explicit(&api->request_count, 1, memory_order_relaxed);
+    cn_metrics_add(&api->options.metrics->requests, 1);
     a->marks.first_byte_ns = request->first_byte_ns;
     a->marks.received_ns = request->received_ns;
     a->tells_phases = cn_http_request_header(request, "cairn-phases") != NULL;
@@ -197,6 +198,7 @@ static void free_answer(cn_answer *a)
     a->todo_next = api->free;
     api->free = a;
     atomic_fetch_sub_explicit(&api->request_count, 1, memory_order_relaxed);
+    cn_metrics_add(&api->options.metrics->requests, UINT64_MAX);     // one less
 }
 
 static int64_t elapsed_us(const cn_answer *a, uint64_t until_ns)

@@ -44,6 +44,7 @@ typedef struct cn_nic_stats {
     uint64_t rx_frames, rx_bytes, tx_frames, tx_bytes;
     uint64_t rx_missed;                  // the device had no descriptor
     uint64_t rx_no_frame;                // the pool was empty
+    uint64_t frames_all, frames_free;    // of the pools; 0 where there is none
     uint64_t tx_full;                    // frames that the device's ring did not take, and were dropped
     bool link_up;
     bool gone;                           // the device has disappeared, see recover

@@ -656,6 +656,8 @@ static void dpdk_stats(const cn_nic *nic, cn_nic_stats *out)
         out->rx_missed += atomic_load_explicit(&q->missed, memory_order_relaxed);
         out->rx_no_frame += atomic_load_explicit(&q->no_frame, memory_order_relaxed);
         out->tx_full += atomic_load_explicit(&q->tx_full, memory_order_relaxed);
+        out->frames_all += q->pool->size;
+        out->frames_free += rte_mempool_avail_count(q->pool);
     }
 }
 

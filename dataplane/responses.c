@@ -87,6 +87,10 @@ static cn_code take_committed(cn_answer *answer, const cn_turn *record, cn_err *
 static cn_code committed(cn_answer *answer, const cn_session_call *call, cn_err *err)
 {
     const cn_responses_turn *turn = turn_of(answer);
+    cn_metrics *m = answer->api->options.metrics;
+    cn_metrics_add(call->err.code == CN_OK           ? &m->turns_stored
+                   : call->err.code == CN_E_CONFLICT ? &m->turns_conflict
+                                                     : &m->turns_failed, 1);
     cn_code code = call->err.code == CN_OK ? CN_OK
                                            : cn_ask_error(call, "Response", turn->id.text, err);
     if (code == CN_OK && turn->keyed) code = take_committed(answer, &call->turn, err);
@@ -161,9 +165,30 @@ static bool head(cn_answer *answer)
     return true;                 // it was written when the request was read
 }
 
+// Where the history of a turn that goes on from stored ones was found.
+static void count_resumed(const cn_answer *answer)
+{
+    const cn_responses_turn *turn = turn_of(answer);
+    const cn_answer_prompt *p = &answer->prompts[0];
+    cn_metrics *m = answer->api->options.metrics;
+    if (turn->chain_count == 0) return;
+    const uint64_t now_s = cn_clock_wall_ns(&answer->api->options.clock) / 1000000000;
+    const uint64_t before_s = turn->chain[turn->chain_count - 1].completed_s;
+    cn_metrics_add(p->store_tokens    ? &m->resumed_store
+                   : p->host_tokens   ? &m->resumed_host
+                   : p->cached_tokens ? &m->resumed_device
+                                      : &m->resumed_computed, 1);
+    cn_metrics_add(&m->resumed_tokens_device, p->cached_tokens - p->host_tokens - p->store_tokens);
+    cn_metrics_add(&m->resumed_tokens_host, p->host_tokens);
+    cn_metrics_add(&m->resumed_tokens_store, p->store_tokens);
+    cn_metrics_add(&m->resumed_tokens_computed, p->input.count - p->cached_tokens);
+    cn_metrics_observe(&m->resumed_age_ns, now_s > before_s ? (now_s - before_s) * 1000000000 : 0);
+}
+
 static void start(cn_answer *answer)
 {
     cn_response_view *view = &turn_of(answer)->view;
+    if (!view->started) count_resumed(answer);
     view->started = true;
     view->status = CN_RESPONSE_IN_PROGRESS;
     if (turn_of(answer)->reader.streams) cn_sse_open(&answer->reply);

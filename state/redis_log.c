@@ -161,6 +161,7 @@ static void finish(cn_redis_log *log, request *r, cn_code code)
     r->op->code = code;
     r->done = true;
     r->sent = false;
+    if (m) cn_metrics_add(&m->store_pending, UINT64_MAX);            // one less
     r->generation++;
     if (code == CN_E_STORE) cn_buf_clear(&r->op->reply);
     if (!m) return;
@@ -508,6 +509,7 @@ void cn_redis_log_take(cn_redis_log *log, cn_store_port *port, cn_store_op *op)
         *r = (request){.op = op, .unit = u, .generation = r->generation + 1, .taken_ns = now};
         op->code = CN_OK;
         cn_buf_clear(&op->reply);
+        if (log->settings.metrics) cn_metrics_add(&log->settings.metrics->store_pending, 1);
         queue_join(log, r);
         *end = r;
         end = &r->next;

@@ -61,12 +61,15 @@ static cn_code open_memory(cn_tiers *t)
 {
     const cn_tiers_options *o = &t->options;
     t->queue = calloc(o->queue_max, sizeof *t->queue);
+    t->queue_ns = calloc(o->queue_max, sizeof *t->queue_ns);
     t->unsaved = calloc(t->frame_count, sizeof *t->unsaved);
+    t->frame_ns = calloc(t->frame_count, sizeof *t->frame_ns);
     open_transfers(t->gets, t->free_gets, CN_TIERS_GETS, CN_STORE_PAGE_GET);
     open_transfers(t->puts, t->free_puts, CN_TIERS_PUTS, CN_STORE_PAGE_PUT);
     t->free_get_count = CN_TIERS_GETS;
     t->free_put_count = CN_TIERS_PUTS;
-    if (!t->queue || !t->unsaved || cn_tiers_open_restores(t) != CN_OK) return CN_E_MEMORY;
+    if (!t->queue || !t->queue_ns || !t->unsaved || !t->frame_ns) return CN_E_MEMORY;
+    if (cn_tiers_open_restores(t) != CN_OK) return CN_E_MEMORY;
     return cn_host_cache_open(t->frame_count, o->page_bytes, o->tenant_percent, o->seed, &t->host);
 }
 
@@ -99,7 +102,9 @@ void cn_tiers_close(cn_tiers *t)
     if (!t) return;
     cn_tiers_close_restores(t);
     cn_host_cache_close(t->host);
+    free(t->frame_ns);
     free(t->unsaved);
+    free(t->queue_ns);
     free(t->queue);
     free(t);
 }
@@ -118,7 +123,9 @@ void cn_tiers_sealed(cn_tiers *t, const cn_host_page *page)
         count_lost(t, 1);
         return;
     }
-    t->queue[(t->queue_first + t->queue_count++) % t->options.queue_max] = *page;
+    const uint32_t at = (t->queue_first + t->queue_count++) % t->options.queue_max;
+    t->queue[at] = *page;
+    t->queue_ns[at] = t->now_ns;
 }
 
 void cn_tiers_prefilled(cn_tiers *t, uint32_t tokens, uint64_t busy_ns)
@@ -156,7 +163,10 @@ static cn_host_frame pop_unsaved(cn_tiers *t)
 bool cn_tiers_take_frame(cn_tiers *t, const cn_host_page *page, cn_host_frame *out)
 {
     for (;;) {
-        if (cn_host_cache_take(t->host, page, out)) return true;
+        if (cn_host_cache_take(t->host, page, out)) {
+            t->frame_ns[out->v] = t->now_ns;
+            return true;
+        }
         // While the store answers, those that wait for it are about to leave. The newest is given up
         // first: without it the ones before it are still of use.
         if (t->unsaved_count == 0 || cn_tiers_store_is_up(t)) return false;
@@ -184,6 +194,7 @@ static void add_written(cn_tiers *t, uint32_t page_max)
         }
         t->io[t->move_count] = (cn_page_io){CN_PAGE_READ, id, cn_host_cache_bytes(t->host, frame)};
         t->moves[t->move_count++] = (cn_tiers_move){frame, id, NULL};
+        t->frame_ns[frame.v] = t->queue_ns[t->queue_first];
         pop_queue(t);
         n++;
     }
@@ -298,6 +309,7 @@ static bool start_puts(cn_tiers *t)
         cn_tiers_transfer *transfer = t->free_puts[t->free_put_count - 1];
         if (!submit(t, transfer, t->unsaved[t->unsaved_first], deadline(t, PUT_NS))) break;
         t->free_put_count--;
+        transfer->is_under_way = true;
         pop_unsaved(t);
         started = true;
     }
@@ -337,6 +349,7 @@ static void put(cn_tiers *t, cn_tiers_transfer *transfer)
 {
     const cn_code code = transfer->op.code;
     t->free_puts[t->free_put_count++] = transfer;
+    transfer->is_under_way = false;
     if (code == CN_E_STORE) {
         push_back_unsaved(t, transfer->frame);
         return;
@@ -362,6 +375,27 @@ static bool finish_transfers(cn_tiers *t)
 
 // ---- a round
 
+// How long the oldest page has waited, on its way from the device to the store.
+static uint64_t oldest_ns(const cn_tiers *t)
+{
+    uint64_t since_ns = t->now_ns;
+    if (t->queue_count > 0) since_ns = t->queue_ns[t->queue_first];
+    for (uint32_t i = 0; i < t->move_count; i++) {
+        const uint64_t ns = t->frame_ns[t->moves[i].frame.v];
+        if (!t->moves[i].restore && ns < since_ns) since_ns = ns;
+    }
+    if (t->unsaved_count > 0 && t->frame_ns[t->unsaved[t->unsaved_first].v] < since_ns) {
+        since_ns = t->frame_ns[t->unsaved[t->unsaved_first].v];
+    }
+    for (uint32_t i = 0; i < CN_TIERS_PUTS; i++) {
+        const cn_tiers_transfer *put = &t->puts[i];
+        if (put->is_under_way && t->frame_ns[put->frame.v] < since_ns) {
+            since_ns = t->frame_ns[put->frame.v];
+        }
+    }
+    return t->now_ns - since_ns;
+}
+
 static void publish(cn_tiers *t)
 {
     cn_metrics *m = t->options.metrics;
@@ -372,6 +406,7 @@ static void publish(cn_tiers *t)
     cn_host_cache_counts(t->host, &counts);
     cn_metrics_set(&m->host_pages_used, counts.pinned + counts.idle);
     cn_metrics_set(&m->write_behind_pages, lag);
+    cn_metrics_set(&m->write_behind_oldest_ns, oldest_ns(t));
     cn_metrics_set(&m->host_rate, (uint64_t)cn_tier_rate_per_s(&t->host_rate));
     cn_metrics_set(&m->store_rate, (uint64_t)cn_tier_rate_per_s(&t->store_rate));
     cn_metrics_set(&m->compute_rate, (uint64_t)cn_tier_rate_per_s(&t->compute_rate));

@@ -54,6 +54,7 @@ typedef struct cn_tiers_transfer {
     cn_store_op op;
     cn_host_frame frame;
     bool is_hurried;             // its deadline is the sequence's: being late is not the store's fault
+    bool is_under_way;
 } cn_tiers_transfer;
 
 struct cn_tiers {
@@ -68,8 +69,10 @@ struct cn_tiers {
     uint64_t move_start_ns;      // 0: its time says nothing, it waited for steps
 
     cn_host_page *queue;         // sealed pages to be copied to host memory, a ring
+    uint64_t *queue_ns;          // when each was sealed
     uint32_t queue_first, queue_count;
     cn_host_frame *unsaved;      // full frames to be put into the store, a ring; each is pinned
+    uint64_t *frame_ns;          // [frame]: since when its page waits to be saved, if it does
     uint32_t unsaved_first, unsaved_count, frame_count;
     _Atomic uint32_t unsaved_pages;          // relaxed: a figure for whoever drains
 
