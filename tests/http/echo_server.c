@@ -1,7 +1,9 @@
 /* tests/http/echo_server.c: cn_http over kernel sockets, or a DPDK port, with an api that says what it was asked.
  *   echo_server [--address 127.0.0.1:0] [--pace-us 0] [--limit KEY=VALUE]...
- *               [--dpdk-device D --dpdk-address A/24 or --dpdk-address6 A/64] [--idle-polls N]
- * Prints the address that it listens on, and drains and ends with status 0 after SIGTERM.
+ *               [--dpdk-device D --dpdk-address A/24 or --dpdk-address6 A/64] [--idle-polls N] [--damage N]
+ * Prints the address that it listens on, and drains and ends with status 0 after SIGTERM. --damage: so many
+ * of a million frames are dropped, as many repeated, overtaken, delayed by up to 20 ms and damaged, each way
+ * (dataplane/nic_lossy.h); what was done is printed at the end.
  *
  *   /ok                           "ok"
  *   /stream?chunks=N&bytes=M      N chunks of M bytes; each round of the api sends one chunk to
@@ -25,6 +27,7 @@
 #include "base/buf.h"
 #include "dataplane/http.h"
 #include "dataplane/nic_dpdk.h"
+#include "dataplane/nic_lossy.h"
 #include "dataplane/transport_dpdk.h"
 
 typedef struct stream {
@@ -47,11 +50,12 @@ typedef struct server {
     cn_buf text;
     const char *device, *address4, *address6;    // of the DPDK port; NULL: kernel sockets
     uint32_t idle_polls;                         // as cn_transport_dpdk_options
+    uint32_t damage;                             // of a million frames; 0: a good wire
     cn_nic *nic;
 } server;
 
 enum { CHUNK_BYTES_MAX = 1 << 20, STAMP_BYTES = 16 };
-static const uint64_t DRAIN_NS = 5000000000;
+static const uint64_t DRAIN_NS = 5000000000, DAMAGE_DELAY_NS = 20000000;
 
 static server the;
 static volatile sig_atomic_t terminated;
@@ -280,12 +284,33 @@ static const char *parse_arguments(int argc, char **argv)
         if (strcmp(argv[i], "--address") == 0) address = value;
         else if (strcmp(argv[i], "--pace-us") == 0) the.pace_ns = strtoull(value, NULL, 10) * 1000;
         else if (strcmp(argv[i], "--idle-polls") == 0) the.idle_polls = (uint32_t)atoi(value);
+        else if (strcmp(argv[i], "--damage") == 0) the.damage = (uint32_t)atoi(value);
         else if (strcmp(argv[i], "--dpdk-device") == 0) the.device = value;
         else if (strcmp(argv[i], "--dpdk-address") == 0) the.address4 = value;
         else if (strcmp(argv[i], "--dpdk-address6") == 0) the.address6 = value;
         else if (strcmp(argv[i], "--limit") != 0 || !set_limit(value)) return NULL;
     }
     return address;
+}
+
+static cn_code open_lossy(cn_err *err)
+{
+    const cn_nic_lossy_rates all = {the.damage, the.damage, the.damage, the.damage, the.damage};
+    const char *seed = getenv("CN_SEED");
+    const cn_nic_lossy_options options = {the.nic, cn_clock_system(), seed ? strtoull(seed, NULL, 0) : 1,
+                                          all, all, DAMAGE_DELAY_NS};
+    return cn_nic_lossy_open(&options, &the.nic, err);
+}
+
+static void print_damage(void)
+{
+    cn_nic_lossy_counts c;
+    if (!the.damage) return;
+    cn_nic_lossy_counted(the.nic, &c);
+    printf("%llu dropped, %llu repeated, %llu overtaken, %llu delayed, %llu damaged\n",
+           (unsigned long long)c.dropped, (unsigned long long)c.duplicated,
+           (unsigned long long)c.reordered, (unsigned long long)c.delayed,
+           (unsigned long long)c.corrupted);
 }
 
 static cn_code open_http(const char *address, cn_err *err)
@@ -296,7 +321,8 @@ static cn_code open_http(const char *address, cn_err *err)
         .api_wake = &the.api_wake};
     if (the.device) {
         const cn_nic_dpdk_options port = {.device = the.device, .cpu = -1};
-        const cn_code code = cn_nic_dpdk_open(&port, &the.nic, err);
+        cn_code code = cn_nic_dpdk_open(&port, &the.nic, err);
+        if (!code && the.damage) code = open_lossy(err);
         if (code) return code;
         cn_transport_dpdk_use(&(cn_transport_dpdk_options){.idle_polls = the.idle_polls, .stack = {
             .nic = the.nic, .clock = options.clock, .random = cn_random_system(),
@@ -332,6 +358,7 @@ int main(int argc, char **argv)
     sigaction(SIGTERM, &term, NULL);
     serve();
     cn_http_close(the.http);
+    print_damage();
     if (the.nic) the.nic->ops->close(the.nic);
     cn_wake_close(&the.net_wake);
     cn_wake_close(&the.api_wake);
