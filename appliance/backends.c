@@ -29,3 +29,10 @@ const char *cn_backends_names(void)
     return "cpu, cuda-emu";
 #endif
 }
+
+int cn_backends_numerics(const char *name)
+{
+    if (!name[0]) return CN_NUMERICS_DEFAULT;
+    if (strcmp(name, "per_rank") == 0) return CN_NUMERICS_PER_RANK;
+    return strcmp(name, "shard_invariant") == 0 ? CN_NUMERICS_SHARD_INVARIANT : -1;
+}

@@ -359,14 +359,28 @@ static cn_code check_networks(const cn_config_settings *s, cn_err *err)
     return code == CN_OK ? cn_networks_parse("forwarded.from", s->forwarded_from, &networks, err) : code;
 }
 
-cn_code cn_config_finish(cn_config_settings *s, cn_err *err)
+static cn_code check_backend(const cn_config_settings *s, cn_err *err)
 {
-    const cn_code code = read_api_keys_file(s, err);
-    if (code != CN_OK) return code;
     if (!cn_backends_find(s->backend)) {
         return cn_err_set(err, CN_E_INVALID, "backend: %.40s; must be one of %s", s->backend,
                           cn_backends_names());
     }
+    if (cn_backends_numerics(s->numerics) < 0) {
+        return cn_err_set(err, CN_E_INVALID, "numerics: %.40s; must be shard_invariant or per_rank",
+                          s->numerics);
+    }
+    if (s->tensor_parallel & (s->tensor_parallel - 1)) {
+        return cn_err_set(err, CN_E_INVALID, "devices.tensor_parallel: %llu; must be 1, 2, 4 or 8",
+                          (unsigned long long)s->tensor_parallel);
+    }
+    return CN_OK;
+}
+
+cn_code cn_config_finish(cn_config_settings *s, cn_err *err)
+{
+    cn_code code = read_api_keys_file(s, err);
+    if (code == CN_OK) code = check_backend(s, err);
+    if (code != CN_OK) return code;
     if (cn_log_level_parse(s->log_level) < 0) {
         return cn_err_set(err, CN_E_INVALID,
                           "log.level: %.40s; must be debug, info, warn, error or off",

@@ -19,6 +19,7 @@
     X("agent.listen",       agent_listen,   "",      "address and port where HAProxy's agent-check is answered; default: none") \
     X("backend",            backend,        "cpu",   "hardware to compute on: cpu; cuda-emu: the kernels of the GPU, emulated and slow") \
     X("cpu.path",           cpu_path,       "",      "instruction set: avx512-bf16, avx512, avx2, portable; default: the best there is") \
+    X("numerics",           numerics,       "",      "order of sums where ranks share the model: shard_invariant (the same answers and pages for 1, 2, 4 and 8 ranks) or per_rank; default: what the backend does best") \
     X("api_keys_file",      api_keys_file,  "",      "file with one API key per line; without it, and without keys, all clients are served") \
     X("state.store",        state_store,    "private", "where turns and pages are kept: private (servers of its own), redis (state.log, state.pages), or none") \
     X("state.directory",    state_directory, "",     "directory of the private servers; default: cairn in the user's place for state") \
@@ -45,6 +46,7 @@
 /*  key                     member          default     min      max            what it is (type NUMBER) */
 #define CN_CONFIG_NUMBERS(X)                                                                       \
     X("cpu.threads",        cpu_threads,          0,      0,            256, "threads that compute; 0: one per core") \
+    X("devices.tensor_parallel", tensor_parallel, 1,  1,              8, "ranks that share the model and its pages as one device: 1, 2, 4 or 8") \
     X("kv.bytes",           kv_bytes,             0,      0, 1099511627776, "memory for KV pages; 0: what engine.sequences contexts need, at most a quarter of the memory and 1 GiB") \
     X("kv.host_bytes",      kv_host_bytes,        0,      0, 1099511627776, "host memory for pages that left the device; 0: none beside what is on the way to the store, which is right where device and host memory are the same") \
     X("kv.tenant_percent",  kv_tenant_percent,   50,      1,            100, "of kv.host_bytes, that one tenant keeps when others want it") \

@@ -134,6 +134,8 @@ static cn_code open_backend(serve *s, cn_err *err)
 {
     const cn_config_settings *c = s->settings;
     const cn_backend_options options = {
+        .rank_count = (uint32_t)c->tensor_parallel,
+        .numerics = (cn_numerics)cn_backends_numerics(c->numerics),
         .thread_count = (uint32_t)c->cpu_threads,
         .path = c->cpu_path[0] ? c->cpu_path : NULL,
         .wake = &s->scheduler.wake,
@@ -207,13 +209,13 @@ static uint32_t page_count(const serve *s, const cn_kv_info *kv)
     uint64_t bytes = s->settings->kv_bytes;
     if (bytes == 0) {
         const uint64_t context =
-            (context_tokens(s) + CN_PAGE_TOKENS - 1) / CN_PAGE_TOKENS * kv->page_bytes;
+            (context_tokens(s) + CN_PAGE_TOKENS - 1) / CN_PAGE_TOKENS * kv->page_held_bytes;
         bytes = s->settings->sequences * context;
         if (bytes > memory_bytes() / 4) bytes = memory_bytes() / 4;
         if (bytes > 1ull << 30) bytes = 1ull << 30;
         if (bytes < context) bytes = context;    // one whole context must fit
     }
-    const uint64_t count = bytes / kv->page_bytes;
+    const uint64_t count = bytes / kv->page_held_bytes;
     return count > UINT32_MAX / 2 ? UINT32_MAX / 2 : (uint32_t)count;
 }
 
