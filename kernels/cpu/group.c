@@ -71,7 +71,9 @@ cn_code cn_group_prepare(cn_cpu *cpu, cn_code (*prepare)(cn_cpu_rank *rank, void
     preparation all[CN_SHARDS_MAX];
     for (uint32_t i = 0; i < cpu->rank_count; i++) {
         all[i] = (preparation){.rank = &cpu->ranks[i], .prepare = prepare, .self = self};
-        if (i > 0) all[i].code = start_thread(all[i].rank, prepare_rank, &all[i], &all[i].err);
+        if (i == 0) continue;
+        const cn_code code = start_thread(all[i].rank, prepare_rank, &all[i], &all[i].err);
+        if (code != CN_OK) all[i].code = code;       // else it is the thread's to write
     }
     prepare_rank(&all[0]);
     cn_code code = CN_OK;

@@ -1,6 +1,7 @@
 #include "kernels/cpu/cpu.h"
 
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -240,6 +241,31 @@ static void an_aborted_group_fails_its_steps(void **state)
     random_model_close(&model);
 }
 
+static cn_code refuse_some(cn_cpu_rank *rank, void *self, cn_err *err)
+{
+    const uint32_t *mask = self;
+    if (!(*mask >> rank->index & 1)) return CN_OK;
+    return cn_err_set(err, CN_E_MEMORY, "rank %u", rank->index);
+}
+
+/* Catches a rank whose failure is lost, and a text that is another rank's. */
+static void the_first_rank_that_fails_is_named(void **state)
+{
+    const cn_backend_options options = {.rank_count = 8, .thread_count = 1};
+    cn_backend *backend;
+    (void)state;
+    assert_int_equal(cn_cpu_ops.open(&options, &backend, NULL), CN_OK);
+    for (uint32_t mask = 0; mask < 1u << 8; mask += 1 + mask / 8) {
+        cn_err err = {0};
+        char want[16] = "";
+        const cn_code code = cn_group_prepare((cn_cpu *)backend, refuse_some, &mask, &err);
+        if (mask) snprintf(want, sizeof want, "rank %d", __builtin_ctz(mask));
+        assert_int_equal(code, mask ? CN_E_MEMORY : CN_OK);
+        assert_string_equal(err.text, want);
+    }
+    cn_cpu_ops.close(backend);
+}
+
 // Opens a backend of `ranks`, loads the model and makes room for `page_count` pages; the first error.
 static cn_code try_open(const random_model *model, uint32_t ranks, uint32_t page_count, cn_err *err)
 {
@@ -284,6 +310,7 @@ int main(void)
         cmocka_unit_test(runs_repeat_per_rank),
         cmocka_unit_test(pages_move_between_groups),
         cmocka_unit_test(an_aborted_group_fails_its_steps),
+        cmocka_unit_test(the_first_rank_that_fails_is_named),
         cmocka_unit_test(impossible_groups_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
