@@ -26,7 +26,7 @@ static void on_signal(int number)
 
 int cn_bench_fail(const cn_err *err, int exit_code)
 {
-    fprintf(stderr, "cairn: %s\n", err->text);
+    cn_cli_complain(err);
     return exit_code;
 }
 

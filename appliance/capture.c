@@ -221,7 +221,7 @@ int cn_capture_run(int argc, char **argv)
     if (c.has_head)
         fprintf(stderr, "%llu frames, %llu lost\n", (unsigned long long)c.frame_count,
                 (unsigned long long)c.lost);
-    if (code != CN_OK) fprintf(stderr, "cairn: %s\n", err.text);
+    if (code != CN_OK) cn_cli_complain(&err);
     else exit_code = CN_EXIT_OK;
     if (c.server >= 0) close(c.server);
     if (c.out >= 0) close(c.out);

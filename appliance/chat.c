@@ -359,7 +359,7 @@ static bool resume(chat *c)
     snprintf(path, sizeof path, "/v1/conversations/%s/items?limit=6", c->conversation);
     json_t *page = cn_client_json(&c->client, "GET", path, NULL, &err);
     if (!page) {
-        fprintf(stderr, "cairn: %s\n", err.text);
+        cn_cli_complain(&err);
         return false;
     }
     const json_t *items = json_object_get(page, "data");

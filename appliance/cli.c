@@ -46,6 +46,13 @@ cn_code cn_cli_read(int argc, char **argv, cn_config_settings *settings, cn_cli_
     return code == CN_OK ? cn_config_finish(settings, err) : code;
 }
 
+void cn_cli_complain(const cn_err *err)
+{
+    fprintf(stderr, "cairn: %s\n", err->text);
+    if (isatty(STDERR_FILENO))
+        fprintf(stderr, "       `cairn explain %s` says more\n", cn_err_info(err->code)->name);
+}
+
 static void write_key(const cn_config_key *key, cn_buf *out)
 {
     static const char indent[] = "                                ";

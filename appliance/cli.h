@@ -21,5 +21,8 @@ typedef struct cn_cli_flags {
 cn_code cn_cli_read(int argc, char **argv, cn_config_settings *settings, cn_cli_flags *flags,
                     cn_err *err);
 
+/* Says on stderr what went wrong; to a person at a terminal also where to read more. */
+void cn_cli_complain(const cn_err *err);
+
 /* Prints every configuration flag with its default and bounds. */
 void cn_cli_print_keys(void);

@@ -263,7 +263,7 @@ int cn_doctor_run(int argc, char **argv)
     if (flags.help) {
         print_help();
     } else if (code != CN_OK) {
-        fprintf(stderr, "cairn: %s\n", err.text);
+        cn_cli_complain(&err);
         exit_code = CN_EXIT_USAGE;
     } else {
         cn_buf out;

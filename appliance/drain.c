@@ -84,7 +84,7 @@ int cn_drain_run(int argc, char **argv)
     if (code == CN_OK || code == CN_E_IO) exit_code = CN_EXIT_FAILED;
     if (code == CN_OK) code = give_order(&d, fd, &err);
     if (code == CN_OK) exit_code = CN_EXIT_OK;
-    else fprintf(stderr, "cairn: %s\n", err.text);
+    else cn_cli_complain(&err);
     cn_config_close(&settings);
     return exit_code;
 }

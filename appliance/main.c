@@ -21,7 +21,7 @@
 
 static int fail(const cn_err *err, int exit_code)
 {
-    fprintf(stderr, "cairn: %s\n", err->text);
+    cn_cli_complain(err);
     return exit_code;
 }
 

@@ -145,7 +145,7 @@ static int print_page(const cn_client *client, bool vllm)
     const cn_code code = cn_client_request(client, "GET", vllm ? "/metrics?names=vllm" : "/metrics",
                                            NULL, 0, &text, &err);
     if (code == CN_OK) fwrite(text.data, 1, text.len, stdout);
-    else fprintf(stderr, "cairn: %s\n", err.text);
+    else cn_cli_complain(&err);
     cn_buf_close(&text);
     return code == CN_OK ? CN_EXIT_OK : CN_EXIT_FAILED;
 }

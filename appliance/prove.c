@@ -405,7 +405,7 @@ int cn_prove_run(int argc, char **argv)
     }
     if (done && client.word_count == 0) done = prove_all(&p, &err);
     if (done && !p.as_json) print_sum(&p);
-    if (!done) fprintf(stderr, "cairn: %s\n", err.text);
+    if (!done) cn_cli_complain(&err);
     json_decref(p.seen);
     free(p.model);
     return done && p.different == 0 ? CN_EXIT_OK : CN_EXIT_FAILED;

@@ -577,7 +577,7 @@ int cn_serve_run(cn_config_settings *settings, int argc, char **argv)
         exit_code = live(&s);
         if (exit_code != 0) _exit(exit_code);
     } else {
-        fprintf(stderr, "cairn: %s\n", err.text);
+        cn_cli_complain(&err);
         if (code == CN_E_INVALID) exit_code = CN_EXIT_USAGE;     // a configured value
     }
     close_all(&s);

@@ -16,7 +16,7 @@ enum { PATH_BYTES = 256, IMPORT_BYTES_MAX = 1 << 30, PREFIX_BYTES = 1024 };
 
 static int fail(const cn_err *err)
 {
-    fprintf(stderr, "cairn: %s\n", err->text);
+    cn_cli_complain(err);
     return CN_EXIT_FAILED;
 }
 

@@ -269,7 +269,7 @@ int cn_support_bundle_run(int argc, char **argv)
     int exit_code = code == CN_OK ? CN_EXIT_OK : CN_EXIT_USAGE;
     if (b.flags.help) print_help();
     else if (code == CN_OK && make(&b, &err) != CN_OK) exit_code = CN_EXIT_FAILED;
-    if (!b.flags.help && exit_code != CN_EXIT_OK) fprintf(stderr, "cairn: %s\n", err.text);
+    if (!b.flags.help && exit_code != CN_EXIT_OK) cn_cli_complain(&err);
     if (b.flags.help) exit_code = CN_EXIT_OK;
     cn_buf_close(&b.tar);
     cn_config_close(&b.settings);

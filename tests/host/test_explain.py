@@ -1,11 +1,14 @@
 """The catalogue of errors: every code has an explanation, every explanation an example that the sources can say, and
 every code that the sources use is in it."""
 import json
+import os
+import pty
 import re
+import subprocess
 
 import pytest
 
-from cli.program import TOP, refuses, run
+from cli.program import CAIRN, CLEAN, TOP, refuses, run
 
 FILES = [p for room in ("appliance", "base", "bench", "dataplane", "kernels", "model", "scheduler", "state")
          for p in sorted((TOP / room).rglob("*.c")) if "bench/state" not in str(p)]
@@ -88,3 +91,14 @@ def test_the_list_and_what_is_unknown() -> None:
     assert len(run("explain").stdout.splitlines()) == len(catalogue())
     assert refuses("explain", "E_QUEU") == "unknown error E_QUEU; is this meant: cairn explain E_QUEUE"
     assert refuses("explain", "E_QUEUE", "E_IO").startswith("unexpected argument E_IO")
+
+
+def test_at_a_terminal_the_code_is_named() -> None:
+    """Where a person reads; a script gets the one sentence, as everywhere in tests/cli."""
+    ours, theirs = pty.openpty()
+    done = subprocess.run([CAIRN, "serve", "--modle", "x"], env=CLEAN, stderr=theirs)
+    os.close(theirs)
+    said = os.read(ours, 4096).decode().replace("\r\n", "\n")
+    os.close(ours)
+    assert done.returncode == 2
+    assert said == "cairn: --modle: unknown key modle; is model meant?\n       `cairn explain E_INVALID` says more\n"
