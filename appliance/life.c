@@ -23,11 +23,12 @@
  *
  *    RETIRES  drain.notice_ms  /readyz and the agent say so, answers close their connections, and who
  *                              comes is served: load balancers learn it and nobody is refused
- *    DRAINS   drain.seconds    nothing new is accepted; running answers end, pages reach the store
+ *    DRAINS   drain.seconds    no connection is accepted, and after a second, for requests that were on
+ *                              their way, no request; running answers end, pages reach the store
  *
  * Both limits, counted together from the signal on, may be changed by SIGHUP on the way. */
 
-enum { TICK_MS = 1000, DRAIN_CHECK_MS = 20, TELL_MS = 1000, LOG_MS = 5000, PATIENCE_US = 30000000,
+enum { TICK_MS = 1000, DRAIN_CHECK_MS = 20, TELL_MS = 1000, LOG_MS = 5000, LAST_MS = 1000, PATIENCE_US = 30000000,
        ORDERED = -1 };
 static const uint64_t MS = 1000000;
 
@@ -302,10 +303,11 @@ static int run_drain(cn_life *life)
         again = round_of(life, DRAIN_CHECK_MS);
         tell_progress(life, &d);
     }
-    cn_api_drain(life->rooms->api);
+    const uint64_t drains_ns = cn_clock_now_ns(&life->options.clock);
     set_phase(life, CN_LIFE_DRAINS);
     while (again <= 0 && !is_drained(life) && !is_over_limit(life, &d)) {
         again = round_of(life, DRAIN_CHECK_MS);
+        if (elapsed_ns(life, drains_ns) > LAST_MS * MS) cn_api_drain(life->rooms->api);
         cn_wake_signal(life->rooms->net_wake);       // it may have missed the first (base/wake.h)
         tell_progress(life, &d);
     }

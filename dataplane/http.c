@@ -24,6 +24,7 @@
 
 enum { MESSAGE_COUNT_MIN = 64, MESSAGE_COUNT_MAX = 65536, ANSWER_COUNT = 4096 };
 static const uint64_t RETRY_NS = 1000000;        // until a full ring is tried again
+static const uint64_t FRESH_NS = 1000000000;     // for the request of a connection that was just made
 static const uint32_t NONE = (uint32_t)CN_HTTP_NONE;
 
 // ---- deadlines ---------------------------------------------------------------------------------
@@ -78,6 +79,10 @@ static bool expire(cn_http *http)
                    (unsigned long long)http->limits->http_receive_ms);
         cn_metrics_add(&http->metrics->timeouts, 1);
         cn_http_refuse(http, c, &err);
+        did = true;
+    }
+    while ((c = overdue(http, CN_HTTP_FRESH))) {
+        finish(http, c);
         did = true;
     }
     while ((c = overdue(http, CN_HTTP_KEEP))) {
@@ -250,6 +255,7 @@ cn_code cn_http_open_sized(const cn_http_options *options, uint32_t message_coun
     http->conn_max = (uint32_t)options->limits->connections;
     http->timer_ns[CN_HTTP_RECEIVE] = options->limits->http_receive_ms * 1000000;
     http->timer_ns[CN_HTTP_KEEP] = options->limits->http_idle_ms * 1000000;
+    http->timer_ns[CN_HTTP_FRESH] = FRESH_NS;
     http->queue_first = NONE;
     for (int i = 0; i < CN_HTTP_TIMERS; i++) http->timer_first[i] = http->timer_last[i] = NONE;
     http->conns = calloc(http->conn_max, sizeof *http->conns);
@@ -322,7 +328,9 @@ void cn_http_drain(cn_http *http)
         cn_http_conn *c = &http->conns[index];
         index = c->timer_next;
         const bool is_idle = c->state == CN_HTTP_IDLE || c->state == CN_HTTP_PROXY;
-        if (is_idle && cn_http_unsent(c) == 0) finish(http, c);
+        if (!is_idle || cn_http_unsent(c)) continue;
+        if (c->is_fresh) cn_http_timer_set(http, c, CN_HTTP_FRESH);
+        else finish(http, c);
     }
 }
 

@@ -50,7 +50,8 @@ bool cn_http_poll(cn_http *http, uint64_t timeout_ns);
 /* Answers with `Connection: close` from now on, so that clients and their pools go elsewhere, and still
  * serves whoever comes. Net thread. */
 void cn_http_retire(cn_http *http);
-/* Drain: stops listening, closes idle connections, answers with `Connection: close` from now on.
+/* Drain: stops listening, closes idle connections (new ones, whose request is on its way,
+ * after a second), answers with `Connection: close` from now on.
  * Net thread. */
 void cn_http_drain(cn_http *http);
 /* Net thread: open connections; 0 after a drain when every answer has left. */

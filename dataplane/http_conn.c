@@ -54,6 +54,7 @@ void cn_http_opened(void *self, cn_conn conn, const char *peer)
     CN_ASSERT(c->state == CN_HTTP_CLOSED);
     c->conn = conn;
     c->state = http->proxy_from ? CN_HTTP_PROXY : CN_HTTP_IDLE;
+    c->is_fresh = true;
     c->is_forwarder = http->forwarded_from && cn_networks_has(http->forwarded_from, peer);
     set_peer(c, peer);
     cn_buf_init(&c->output, SIZE_MAX / 2);       // output_add holds it to the limit
@@ -258,6 +259,7 @@ size_t cn_http_received(void *self, cn_conn conn, const char *data, size_t len)
 {
     cn_http *http = self;
     cn_http_conn *c = conn_of(http, conn);
+    c->is_fresh = false;
     size_t at = c->state == CN_HTTP_PROXY && len ? receive_proxy_header(http, c, data, len) : 0;
     if (c->state == CN_HTTP_IDLE && at < len) begin_request(http, c);
     while (at < len && (c->state == CN_HTTP_HEAD || c->state == CN_HTTP_BODY)) {

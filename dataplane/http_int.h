@@ -33,12 +33,13 @@ typedef enum cn_http_state {
     CN_HTTP_CLOSING                      // the last answer is complete; ends when it has left
 } cn_http_state;
 
-/* Two lists of connections; those of one list share a duration and so stand in the order of their
+/* Lists of connections; those of one list share a duration and so stand in the order of their
  * deadlines. */
 typedef enum cn_http_timer {
     CN_HTTP_NO_TIMER,
     CN_HTTP_RECEIVE,                     // http_receive_ms, from the first byte of a request or header
     CN_HTTP_KEEP,                        // http_idle_ms, while idle or reading the end of an answer
+    CN_HTTP_FRESH,                       // a second, without a request when a drain begins
     CN_HTTP_TIMERS
 } cn_http_timer;
 
@@ -57,6 +58,7 @@ typedef struct cn_http_conn {
     bool dirty;                          // in the list of those to be flushed this round
     bool write_blocked;                  // the transport took less; writable goes on
     bool queued;                         // in the queue of messages for a full ring
+    bool is_fresh;                       // nothing has come yet
     bool is_forwarder;                   // its X-Forwarded-For is believed
     bool gone_waiting;                   // an exchange of this place ended, the api is not told yet
     uint32_t timer_prev, timer_next;

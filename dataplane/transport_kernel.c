@@ -482,6 +482,7 @@ static void kernel_stop_listening(cn_transport *transport)
 {
     kernel *k = (kernel *)transport;
     if (k->listen_fd < 0) return;
+    accept_batch(k);                 // whoever is connected already would get a reset
     close(k->listen_fd);
     k->listen_fd = -1;
     k->accept_again_ns = 0;

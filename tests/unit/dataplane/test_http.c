@@ -309,19 +309,26 @@ static void drain_lets_answers_leave(void **state)
     (void)state;
     world *w = world_default();
     sim_client *idle = sim_connect(), *busy = sim_connect(), *streaming = sim_connect(),
-               *sending = sim_connect();
+               *sending = sim_connect(), *fresh = sim_connect();
+    sim_text(idle, GET_X);
+    world_run(w);
     const cn_exchange x = world_request(w, busy, GET_X);
     const cn_exchange y = world_request(w, streaming, GET_X);
     assert_true(cn_http_start(w->http, y, 200, "text/plain", CN_HTTP_LENGTH_STREAM, ""));
     sim_text(sending, "GET /x HT");
     world_settle(w);
-    assert_int_equal(cn_http_connection_count(w->http), 4);
+    assert_int_equal(cn_http_connection_count(w->http), 5);
 
     cn_http_drain(w->http);
     sim_client *late = sim_connect();
     world_settle(w);
     assert_false(late->open);
     assert_true(idle->finished);
+    assert_false(fresh->finished);                                       // its request may be on its way
+    assert_int_equal(cn_http_connection_count(w->http), 4);
+    w->now_ns += 1001 * MS;
+    world_settle(w);
+    assert_true(fresh->finished);
     assert_int_equal(cn_http_connection_count(w->http), 3);
     answer_text(w, x, "x", 1);
     assert_int_equal(cn_http_send(w->http, y, "y", 1), 1);
@@ -355,8 +362,10 @@ static void a_retiring_server_serves_and_says_close(void **state)
     assert_non_null(strstr(sim_output(late), "\r\nConnection: close\r\n"));
     assert_false(idle->finished);
     cn_http_drain(w->http);
+    sim_text(idle, GET_X);               // was on its way
     world_run(w);
     assert_true(idle->finished);
+    assert_int_equal(w->request_count, 4);
     world_close(w);
 }
 
