@@ -40,6 +40,7 @@ struct cn_observer {
     sample samples[SAMPLES];
     uint64_t sample_count;
     session sessions[SESSIONS];
+    cn_durability durability;
     cn_page page;
 };
 
@@ -331,7 +332,7 @@ static void fill_fixed(const cn_observer *o, cn_page *p)
     p->has_port = strcmp(c->transport, "dpdk") == 0;
 }
 
-static void fill_store(const cn_observer *o, cn_page *p)
+static void fill_store(cn_observer *o, cn_page *p)
 {
     cn_store_state state;
     p->has_store = o->options.store != NULL;
@@ -339,6 +340,7 @@ static void fill_store(const cn_observer *o, cn_page *p)
     o->options.store->ops->state(o->options.store, &state);
     p->log_up = state.log_up;
     p->pages_up = state.pages_up;
+    o->durability = state.durability;
     p->durability = cn_store_durability_name(state.durability);
     snprintf(p->store_text, sizeof p->store_text, "%s", state.text);
 }
@@ -353,6 +355,12 @@ static void say(cn_page *p, cn_page_level level, const char *state, const char *
 // The worst that is true, and what it means to clients.
 static void fill_state(const cn_observer *o, cn_page *p)
 {
+    static const char *const survives[] = {
+        [CN_DURABILITY_MEMORY] = "everything is served; turns live in memory alone",
+        [CN_DURABILITY_PROCESS] = "everything is served; acknowledged turns survive every crash",
+        [CN_DURABILITY_FSYNC] = "everything is served; acknowledged turns survive a power loss",
+        [CN_DURABILITY_FSYNC_REPLICA] =
+            "everything is served; acknowledged turns survive the loss of a machine"};
     const char *blocked = cn_api_blocked(o->api), *stalled = cn_api_stalled(o->api);
     if (stalled) {
         say(p, CN_PAGE_BAD, "Stalled", "");
@@ -375,9 +383,7 @@ static void fill_state(const cn_observer *o, cn_page *p)
     } else if (!p->has_store) {
         say(p, CN_PAGE_OK, "Ready", "all is served but stored turns: there is no store");
     } else {
-        say(p, CN_PAGE_OK, "Ready", "");
-        snprintf(p->reason, sizeof p->reason, "everything is served; an acknowledged turn survives: %s",
-                 p->durability);
+        say(p, CN_PAGE_OK, "Ready", survives[o->durability]);
     }
 }
 
