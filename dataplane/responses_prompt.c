@@ -134,18 +134,26 @@ static bool may_continue(const cn_answer *answer)
            digest_extras(answer, digest) && memcmp(digest, seam->digest, sizeof digest) == 0;
 }
 
-// The first message of the history and those from its seam on; false: not as it must be.
-static bool make_rest(const cn_responses_turn *turn, json_t *body)
+/* The first message of the history; if the template does not ask for it, which may be long, some other.
+ * False: not as it must be. */
+static bool add_first(const cn_responses_turn *turn, bool asks_first, json_t *messages)
 {
-    const cn_turn *first = &turn->chain[0], *last = &turn->chain[turn->chain_count - 1];
+    const cn_turn *first = &turn->chain[0];
+    cn_err ignored;
+    if (!asks_first) {
+        return json_array_append_new(messages, json_pack("{s:s, s:s}", "role", "user", "content", "")) == 0;
+    }
+    if (turn->instructions) return add_instructions(turn, messages, &ignored) == CN_OK;
+    return first->input_count > 0 && add_items(first->input, 1, NULL, messages, &ignored) == CN_OK;
+}
+
+// The first message of the history and those from its seam on; false: not as it must be.
+static bool make_rest(const cn_responses_turn *turn, bool asks_first, json_t *body)
+{
+    const cn_turn *last = &turn->chain[turn->chain_count - 1];
     json_t *messages = json_array();
     cn_err ignored;
-    if (json_object_set_new(body, "messages", messages) ||
-        add_instructions(turn, messages, &ignored) != CN_OK) {
-        return false;
-    }
-    if (!turn->instructions && (first->input_count == 0 ||
-                                add_items(first->input, 1, NULL, messages, &ignored) != CN_OK)) {
+    if (json_object_set_new(body, "messages", messages) || !add_first(turn, asks_first, messages)) {
         return false;
     }
     return json_array_size(messages) == 1 && strcmp(role_of(messages, 0), "assistant") != 0 &&
@@ -163,7 +171,8 @@ static bool render_rest(cn_answer *answer)
     if (!may_continue(answer)) return false;
     const uint32_t from = turn->chain[turn->chain_count - 1].seam.messages;
     json_t *body = json_deep_copy(turn->body);
-    const bool made = body && make_rest(turn, body);
+    const bool made =
+        body && make_rest(turn, cn_template_rest_asks_first(chat->chat_template), body);
     const json_t *messages = json_object_get(body, "messages");
     if (made && from - 1 + json_array_size(messages) <= chat->limits->messages &&
         cn_chat_render_rest(chat, body, from, &answer->params, &answer->request->arena, &ignored) ==

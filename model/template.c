@@ -41,7 +41,7 @@ cn_code cn_template_open(const char *name, const char *text, size_t len, cn_temp
         cn_template_close(tmpl);
         return code;
     }
-    tmpl->messages_at = cn_template_rest_find(tmpl);
+    tmpl->messages_at = cn_template_rest_find(tmpl, &tmpl->asks_first);
     *out = tmpl;
     return CN_OK;
 }

@@ -154,7 +154,8 @@ struct cn_template {
     cn_arena arena;
     char *name;
     cn_nodes body;
-    uint32_t messages_at;        // see model/template_rest_int.h
+    uint32_t messages_at;        // see model/template_rest_int.h, as for
+    bool asks_first;
     cn_text *names;              // by number
     uint32_t name_count;
     uint32_t loop_name, caller_name, kwargs_name, varargs_name;    // numbers of these names

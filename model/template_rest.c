@@ -22,6 +22,7 @@ typedef enum part { BEFORE, WITHIN, BEHIND } part;
 typedef struct look {
     part part;
     uint32_t loops;              // that the node is in, beside the one over messages
+    bool asks_first;             // messages[0] was met
 } look;
 
 static bool fits(look *l, const cn_node *node);
@@ -68,7 +69,10 @@ static bool item_fits(look *l, const cn_node *node)
     const cn_node *index = node->as.item.index;
     const bool is_first = index->kind == CN_NODE_CONST && index->as.constant.kind == CN_INT &&
                           index->as.constant.as.integer == 0;
-    if (l->part == BEFORE && is_first && is_name(node->as.item.of, "messages")) return true;
+    if (l->part == BEFORE && is_first && is_name(node->as.item.of, "messages")) {
+        l->asks_first = true;
+        return true;
+    }
     return fits(l, node->as.item.of) && fits(l, index);
 }
 
@@ -184,9 +188,9 @@ static bool goes_over_messages(const cn_node *node)
            loop->otherwise.count == 0 && loop->target->kind == CN_NODE_NAME && name_fits(loop->target);
 }
 
-uint32_t cn_template_rest_find(const cn_template *tmpl)
+uint32_t cn_template_rest_find(const cn_template *tmpl, bool *asks_first)
 {
-    look l = {BEFORE, 0};
+    look l = {BEFORE, 0, false};
     uint32_t found = UINT32_MAX;
     for (uint32_t i = 0; i < tmpl->body.count; i++) {
         const cn_node *node = tmpl->body.at[i];
@@ -199,7 +203,10 @@ uint32_t cn_template_rest_find(const cn_template *tmpl)
             return UINT32_MAX;
         }
     }
+    *asks_first = l.asks_first;
     return found;
 }
 
 bool cn_template_rest_is_possible(const cn_template *tmpl) { return tmpl->messages_at != UINT32_MAX; }
+
+bool cn_template_rest_asks_first(const cn_template *tmpl) { return tmpl->asks_first; }

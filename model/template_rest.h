@@ -15,6 +15,9 @@
  * on the other variables alone. */
 bool cn_template_rest_is_possible(const cn_template *tmpl);
 
+/* Whether the first message is looked at; if not, any other may stand for it where the rest is rendered. */
+bool cn_template_rest_asks_first(const cn_template *tmpl);
+
 /* As cn_template_render; *messages_bytes is how many bytes were appended up to the end of the last message
  * (0 where the rest is not possible). With `place` above 0, for which the rest must be possible, the list
  * `messages` is the first message and those from place `place` on, and what is written begins with the

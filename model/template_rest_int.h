@@ -6,5 +6,6 @@
 
 #include "model/template_ast_int.h"
 
-/* The place of that loop among the template's outermost statements; UINT32_MAX: the rest is not possible. */
-uint32_t cn_template_rest_find(const cn_template *tmpl);
+/* The place of that loop among the template's outermost statements; UINT32_MAX: the rest is not possible.
+ * *asks_first: whether what is before it looks at the first message. */
+uint32_t cn_template_rest_find(const cn_template *tmpl, bool *asks_first);

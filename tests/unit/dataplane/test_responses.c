@@ -38,6 +38,16 @@ static int open_world_that_trims(void **state)
     return 0;
 }
 
+static int open_world_that_asks_for_the_first(void **state)
+{
+    (void)state;
+    world_open_with(NULL, 0, "{% if messages[0].content | length > 1 %}{% set mark = 'M' %}"
+                             "{% else %}{% set mark = '' %}{% endif %}{{ mark }}{% for m in messages %}"
+                             "<|user|>{{ loop.index }}{{ m.content }}{{ mark }}<|end|>-{% endfor %}"
+                             "{% if add_generation_prompt %}<|user|>{% endif %}", true);
+    return 0;
+}
+
 static int close_world(void **state)
 {
     (void)state;
@@ -886,6 +896,7 @@ int main(void)
         IN_WORLD(only_what_is_new_is_rendered),
         IN_WORLD(a_deleted_item_is_not_rendered_from_a_seam),
         cmocka_unit_test_setup_teardown(a_seam_never_shows, open_world_that_trims, close_world),
+        cmocka_unit_test_setup_teardown(a_seam_never_shows, open_world_that_asks_for_the_first, close_world),
         IN_WORLD(a_background_turn_needs_no_client),
         IN_WORLD(a_background_turn_outlives_its_stream),
         IN_WORLD(cancelled_and_failed_turns_are_kept),

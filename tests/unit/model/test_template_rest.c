@@ -119,7 +119,8 @@ static void compare(const cn_template *tmpl, test_rng *rng, const char *text)
     cn_buf whole, part;
     cn_buf_init(&whole, 1 << 16);
     cn_buf_init(&part, 1 << 16);
-    json_array_append(rest, json_array_get(messages, 0));
+    if (cn_template_rest_asks_first(tmpl)) json_array_append(rest, json_array_get(messages, 0));
+    else json_array_append_new(rest, json_pack("{s:s, s:s}", "role", "user", "content", "another"));
     for (uint32_t i = place; i < count; i++) json_array_append(rest, json_array_get(messages, i));
     for (uint32_t i = 0; i < place; i++) json_array_append(before, json_array_get(messages, i));
     const size_t kept = render(tmpl, before, 0, &part);
@@ -144,6 +145,7 @@ static void the_rest_is_what_the_whole_ends_with(void **state)
     for (size_t i = 0; i < sizeof possible / sizeof *possible; i++) {
         cn_template *tmpl = open_template(possible[i]);
         if (!cn_template_rest_is_possible(tmpl)) fail_msg("%s", possible[i]);
+        assert_int_equal(cn_template_rest_asks_first(tmpl), strstr(possible[i], "messages[0]") != NULL);
         for (int round = 0; round < 200; round++) compare(tmpl, &rng, possible[i]);
         cn_template_close(tmpl);
     }
