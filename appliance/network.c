@@ -193,12 +193,23 @@ static void count(const cn_network *n, const cn_nic_stats *stats)
 static void count_tcp(cn_metrics *m)
 {
     const cn_stack_counts *c = cn_stack_counted();
-    cn_metrics_set(&m->tcp_rexmits, cn_metrics_get(&c->rexmits));
     cn_metrics_set(&m->tcp_dropped, cn_metrics_get(&c->frames_dropped));
     cn_metrics_set(&m->tcp_refused, cn_metrics_get(&c->frames_refused));
-    cn_metrics_set(&m->tcp_syns_dropped, cn_metrics_get(&c->syns_dropped));
-    cn_metrics_set(&m->tcp_challenges, cn_metrics_get(&c->challenges));
-    cn_metrics_set(&m->tcp_unkept, cn_metrics_get(&c->unkept));
+#define COUNT(id) cn_metrics_set(&m->tcp_##id, cn_metrics_get(&c->id))
+    COUNT(rexmits);
+    COUNT(needless);
+    COUNT(timeouts);
+    COUNT(probes);
+    COUNT(recoveries);
+    COUNT(early);
+    COUNT(unkept);
+    COUNT(syns_dropped);
+    COUNT(challenges);
+    COUNT(resets_sent);
+    COUNT(resets_taken);
+    COUNT(half_open);
+    COUNT(time_waiting);
+#undef COUNT
 }
 
 // Takes a device that has gone into use again once it is there; says so if that cannot be done.

@@ -34,13 +34,22 @@
     X(port_frames_all,       gauge,   "cairn_port_buffers",                  "state=\"all\"",  "Buffers for frames of the DPDK port.") \
     X(port_frames_free,      gauge,   "cairn_port_buffers",                  "state=\"free\"", "Buffers for frames of the DPDK port.") \
     X(port_link_up,         gauge,   "cairn_port_link_up",                 "",                "1 while the DPDK port has a link.") \
-    X(port_gone,            gauge,   "cairn_port_gone",                    "",                "1 once the device of the DPDK port has disappeared.") \
+    X(port_gone,            gauge,   "cairn_port_gone",                    "",                "1 while the device of the DPDK port is not there.") \
     X(tcp_rexmits,           counter, "cairn_tcp_events_total",              "event=\"sent_again\"", "Segments and frames that TCP of the data plane treated apart.") \
     X(tcp_dropped,           counter, "cairn_tcp_events_total",              "event=\"dropped\"", "Segments and frames that TCP of the data plane treated apart.") \
     X(tcp_refused,           counter, "cairn_tcp_events_total",              "event=\"not_sent\"", "Segments and frames that TCP of the data plane treated apart.") \
     X(tcp_syns_dropped,      counter, "cairn_tcp_events_total",              "event=\"syn_dropped\"", "Segments and frames that TCP of the data plane treated apart.") \
     X(tcp_challenges,        counter, "cairn_tcp_events_total",              "event=\"challenged\"", "Segments and frames that TCP of the data plane treated apart.") \
-    X(tcp_unkept,            counter, "cairn_tcp_events_total",              "event=\"came_early\"", "Segments and frames that TCP of the data plane treated apart.") \
+    X(tcp_early,             counter, "cairn_tcp_events_total",              "event=\"came_early\"", "Segments and frames that TCP of the data plane treated apart.") \
+    X(tcp_unkept,            counter, "cairn_tcp_events_total",              "event=\"came_early_not_kept\"", "Segments and frames that TCP of the data plane treated apart.") \
+    X(tcp_needless,          counter, "cairn_tcp_events_total",              "event=\"sent_again_needlessly\"", "Segments and frames that TCP of the data plane treated apart.") \
+    X(tcp_timeouts,          counter, "cairn_tcp_events_total",              "event=\"timed_out\"", "Segments and frames that TCP of the data plane treated apart.") \
+    X(tcp_probes,            counter, "cairn_tcp_events_total",              "event=\"tail_probed\"", "Segments and frames that TCP of the data plane treated apart.") \
+    X(tcp_recoveries,        counter, "cairn_tcp_events_total",              "event=\"loss_found\"", "Segments and frames that TCP of the data plane treated apart.") \
+    X(tcp_resets_sent,       counter, "cairn_tcp_events_total",              "event=\"reset_sent\"", "Segments and frames that TCP of the data plane treated apart.") \
+    X(tcp_resets_taken,      counter, "cairn_tcp_events_total",              "event=\"reset_received\"", "Segments and frames that TCP of the data plane treated apart.") \
+    X(tcp_half_open,         gauge,   "cairn_tcp_connections",               "state=\"half_open\"", "Connections of the data plane that are not open yet, or not forgotten yet.") \
+    X(tcp_time_waiting,      gauge,   "cairn_tcp_connections",               "state=\"time_wait\"", "Connections of the data plane that are not open yet, or not forgotten yet.") \
     X(capture_dropped,      counter, "cairn_capture_dropped_frames_total", "",                "Frames that a slow `cairn capture` missed.") \
     X(trace_lost,           counter, "cairn_trace_records_lost_total",     "",                "Ended requests that the operator page and the trace file missed.") \
     X(requests,              gauge,   "cairn_requests",                      "",               "Requests that the api has and that are not answered to the end.") \

@@ -268,6 +268,10 @@ def test_a_device_comes_back(tmp_path: Path) -> None:
         assert stream.wait(15) == 0
         until(one.is_ready, "being ready again")
         assert one.metric("cairn_port_gone") == 0
+        assert one.metric('cairn_tcp_events_total{event="timed_out"}') > 0
+        assert one.metric('cairn_tcp_events_total{event="sent_again"}') > 0
+        assert one.curl("/livez", "-H", "Connection: close")     # the server closes first
+        until(lambda: one.metric('cairn_tcp_connections{state="time_wait"}') > 0, "counting those in TIME_WAIT")
         assert one.metric(sent) > before             # a counter does not go back
 
 
