@@ -8,10 +8,10 @@
 #include "dataplane/http.h"
 #include "dataplane/reply.h"
 
-/* How it works. One thread has both sides of a cn_http: a round polls the net side, takes the requests
- * that it framed, puts the answers into its ring, and the next round sends them. The ring is bounded, so
- * an answer that does not fit is pumped again; a viewer that does not read is dropped by cn_http at
- * http_output_bytes, as any client. */
+/* How it works. One thread has both sides of a cn_http: a round polls the net side, takes the
+ * requests that it framed, puts the answers into its ring, and the next round sends them. The ring
+ * is bounded, so an answer that does not fit is pumped again; a viewer that does not read is
+ * dropped by cn_http at http_output_bytes, as any client. */
 
 enum { CONNECTIONS = 64, VIEWERS_MAX = 16, OUTPUT_BYTES = 1 << 22, ANSWER_BYTES_MAX = 1 << 24 };
 static const uint64_t SECOND_NS = 1000000000;
@@ -123,8 +123,8 @@ static void answer_events(cn_admin *a, exchange *x)
 {
     if (a->viewer_count == VIEWERS_MAX) {
         cn_reply_header(&x->reply, "Retry-After", "10");
-        refuse(&x->reply, 503, "16 viewers are connected, which is the most; reload the page for its "
-                               "numbers");
+        refuse(&x->reply, 503,
+               "16 viewers are connected, which is the most; reload the page to see more");
         return;
     }
     x->views = true;
@@ -171,8 +171,8 @@ static void answer(cn_admin *a, exchange *x, const cn_http_request *request)
         const unsigned status = cn_api_live(a->options.api, &x->reply.out);
         cn_reply_whole(&x->reply, status, "application/json");
     } else {
-        refuse(&x->reply, 404, "no such path; this listener has /, /events, /metrics, /livez, /readyz "
-                               "and /health");
+        refuse(&x->reply, 404,
+               "no such path; there are /, /events, /metrics, /livez, /readyz and /health");
     }
 }
 

@@ -2,9 +2,9 @@
  *   GET /         the operator page (appliance/page.h)
  *   GET /events   the same once a second, as server-sent events
  *   GET /metrics, /livez, /readyz, /health   as on the listener for clients
- * It is on kernel sockets, also when clients come over a port of its own, and it asks for no key: it
- * belongs on the loopback or in a network of operators. It works on a thread of its own, so that it
- * answers when the others do not.
+ * It is on kernel sockets, also when clients come over a port of its own, and it asks for no key:
+ * it belongs on the loopback or in a network of operators. It works on a thread of its own, so that
+ * it answers when the others do not.
  *
  * Threads: open and close on the main thread; poll on the admin thread, between them.
  * Memory:  allocated in open; answers grow to what they need. */
@@ -32,6 +32,6 @@ void cn_admin_close(cn_admin *admin);
 /* Where it listens; "" if it does not. */
 const char *cn_admin_address(const cn_admin *admin);
 
-/* One round: answers requests and, once a second, has the observer look and tells the viewers. Waits
- * at most `timeout_ns`, or until the next second. False if nothing happened. */
+/* One round: answers requests and, once a second, has the observer look and tells the viewers.
+ * Waits at most `timeout_ns`, or until the next second. False if nothing happened. */
 bool cn_admin_poll(cn_admin *admin, uint64_t timeout_ns);

@@ -8,9 +8,10 @@
 #include "appliance/otlp_file.h"
 #include "appliance/window.h"
 
-/* How it works. The page is a struct that each sample fills anew: gauges and totals are copied from the
- * metrics, rates come from a ring of the last samples, quantiles from windows, and the slow requests from
- * the records that came through the ring. Nothing here is asked of a working thread. */
+/* How it works. The page is a struct that each sample fills anew: gauges and totals are copied from
+ * the metrics, rates come from a ring of the last samples, quantiles from windows, and the slow
+ * requests from the records that came through the ring. Nothing here is asked of a working thread.
+ */
 
 enum {
     RECORDS = 4096,              // that may end in one second
@@ -58,7 +59,8 @@ static void add_setting(cn_page *page, const cn_config_key *key, const char *val
     cn_page_setting *s = &page->settings[page->setting_count++];
     s->key = key->key;
     s->source = source_name(source);
-    snprintf(s->value, sizeof s->value, strlen(value) < sizeof s->value ? "%s" : "%.150s ...", value);
+    snprintf(s->value, sizeof s->value, strlen(value) < sizeof s->value ? "%s" : "%.150s ...",
+             value);
 }
 
 static void find_settings(cn_page *page, const cn_config_settings *settings)
@@ -132,7 +134,7 @@ static void forget_slow(cn_page *p, uint64_t wall_ns)
     p->slow_count = kept;
 }
 
-// A full neighbourhood forgets the one that was not seen for longest: the count is then a little low.
+// A full neighbourhood forgets the one that was not seen for longest: the count is a little low then.
 static void note_session(cn_observer *o, uint64_t id, uint64_t now_ns)
 {
     session *oldest = NULL;
@@ -364,21 +366,24 @@ static void fill_state(const cn_observer *o, cn_page *p)
     const char *blocked = cn_api_blocked(o->api), *stalled = cn_api_stalled(o->api);
     if (stalled) {
         say(p, CN_PAGE_BAD, "Stalled", "");
-        snprintf(p->reason, sizeof p->reason, "the %s thread does not go on; a watchdog should restart "
-                 "the process", stalled);
+        snprintf(p->reason, sizeof p->reason,
+                 "the %s thread does not go on; a watchdog should restart the process", stalled);
     } else if (cn_api_is_retiring(o->api)) {
         say(p, CN_PAGE_WARN, "Draining", "");
-        snprintf(p->reason, sizeof p->reason, "clients are sent elsewhere; %u requests are still being "
-                 "answered", cn_api_request_count(o->api));
+        snprintf(p->reason, sizeof p->reason,
+                 "clients are sent elsewhere; %u requests are still being answered",
+                 cn_api_request_count(o->api));
     } else if (blocked) {
         say(p, CN_PAGE_BAD, "Not ready", blocked);
     } else if (p->has_store && !p->log_up) {
-        say(p, CN_PAGE_BAD, "Degraded", "Redis does not answer for turns: stored turns are refused, "
+        say(p, CN_PAGE_BAD, "Degraded",
+            "Redis does not answer for turns: stored turns are refused, "
             "everything else is served");
     } else if (p->waiting >= p->waiting_max) {
         say(p, CN_PAGE_WARN, "Overloaded", "the queue is full: new requests are refused with 503");
     } else if (p->has_store && !p->pages_up) {
-        say(p, CN_PAGE_WARN, "Degraded", "Redis does not answer for pages: what is not in memory is "
+        say(p, CN_PAGE_WARN, "Degraded",
+            "Redis does not answer for pages: what is not in memory is "
             "computed again");
     } else if (!p->has_store) {
         say(p, CN_PAGE_OK, "Ready", "all is served but stored turns: there is no store");

@@ -9,7 +9,8 @@
 #include "appliance/page_int.h"
 #include "base/assert.h"
 
-/* The static file, as it is. The assembler reads it; CMakeLists.txt says that this source depends on it. */
+/* The static file, as it is. The assembler reads it; CMakeLists.txt says that this source depends
+ * on it. */
 __asm__(".pushsection .rodata\n"
         "page_file:\n.incbin \"" CN_PAGE_FILE "\"\n"
         "page_file_end:\n.byte 0\n.popsection\n");

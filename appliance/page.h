@@ -1,7 +1,7 @@
 /* appliance/page.h: the operator page, from a picture of the server to HTML.
- * The page is one static file (appliance/page/page.html), which is embedded in the program. Between its
- * marks <!--live--> and <!--/live--> are the numbers, as {{names}}; this fills them in. Whatever a client
- * or a file could have chosen is escaped.
+ * The page is one static file (appliance/page/page.html), which is embedded in the program. Between
+ * its marks <!--live--> and <!--/live--> are the numbers, as {{names}}; this fills them in.
+ * Whatever a client or a file could have chosen is escaped.
  *
  * Threads: any; nothing is kept.
  * Memory:  none of its own. */
@@ -32,8 +32,8 @@ typedef struct cn_page_setting {
     char value[160];
 } cn_page_setting;
 
-/* Everything that the page shows. Texts are borrowed. Rates are of the last 10 seconds, totals since
- * the start. */
+/* Everything that the page shows. Texts are borrowed. Rates are of the last 10 seconds, totals
+ * since the start. */
 typedef struct cn_page {
     const char *model, *address, *backend, *hardware;
     uint64_t wall_ns;
@@ -56,7 +56,7 @@ typedef struct cn_page {
 
     double busy_ratio, steps_rate;
     bool has_port, link_up, port_gone;   // a network port of its own
-    double received_rate, sent_rate, frames_in_rate, frames_out_rate;        // bytes, frames per second
+    double received_rate, sent_rate, frames_in_rate, frames_out_rate; // bytes, frames per second
     uint64_t port_dropped, slow_readers, timeouts, malformed;
 
     bool has_store, log_up, pages_up;
@@ -75,7 +75,8 @@ void cn_page_write(const cn_page *page, cn_buf *out);
 /* What lies between the marks: what an event brings. */
 void cn_page_write_live(const cn_page *page, cn_buf *out);
 
-/* The policy that goes with it: nothing from elsewhere, and only the document's own script and style. */
+/* The policy that goes with it: nothing from elsewhere, and only the document's own script and
+ * style. */
 void cn_page_csp(char out[CN_PAGE_CSP_BYTES]);
 /* The time of day that the page is of, as it is shown: "14:03:22 UTC". */
 void cn_page_time(uint64_t wall_ns, char *out, uint32_t out_bytes);

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Drawings are SVG with sizes as attributes, since the page's policy allows no style from here; what a
- * drawing shows is beside it as text, or in its label. */
+/* Drawings are SVG with sizes as attributes, since the page's policy allows no style from here;
+ * what a drawing shows is beside it as text, or in its label. */
 
 static double most(const double *values, int count)
 {
@@ -111,7 +111,8 @@ static void add_text(const char *term, const char *text, cn_buf *out)
 static void add_up(const char *term, bool up, const char *if_up, const char *if_down, cn_buf *out)
 {
     open_term(term, out);
-    cn_buf_add_format(out, "<span class=\"%s\">%s</span>", up ? "up" : "down", up ? if_up : if_down);
+    cn_buf_add_format(out, "<span class=\"%s\">%s</span>", up ? "up" : "down",
+                      up ? if_up : if_down);
     close_term(out);
 }
 
@@ -172,7 +173,8 @@ void cn_page_block_device(const cn_page *p, cn_buf *out)
 void cn_page_block_net(const cn_page *p, cn_buf *out)
 {
     if (p->has_port) {
-        add_up("Link", p->link_up && !p->port_gone, "up", p->port_gone ? "device gone" : "down", out);
+        add_up("Link", p->link_up && !p->port_gone, "up", p->port_gone ? "device gone" : "down",
+               out);
         add_pair("Frames in / out", p->frames_in_rate, p->frames_out_rate, false, out);
         add_count("Frames dropped", p->port_dropped, out);
     } else {
@@ -227,7 +229,8 @@ static void add_phases(const cn_tracing_record *r, uint64_t longest_ns, cn_buf *
     cn_buf_add_text(out, "<svg class=\"phases\" role=\"img\" aria-label=\"");
     for (int i = 0, any = 0; i < CN_TRACING_PHASE_COUNT; i++) {
         if (!r->phase_ns[i]) continue;
-        cn_buf_add_format(out, "%s%s ", any++ ? ", " : "", cn_tracing_phase_name((cn_tracing_phase)i));
+        cn_buf_add_format(out, "%s%s ", any++ ? ", " : "",
+                          cn_tracing_phase_name((cn_tracing_phase)i));
         cn_page_unit_time(r->phase_ns[i], out);
     }
     cn_buf_add_text(out, "\">");
@@ -273,8 +276,10 @@ static void add_phase_key(cn_buf *out)
     cn_buf_add_text(out, "<ul class=\"key\">");
     for (int i = 0; i < CN_TRACING_PHASE_COUNT; i++) {
         const char *name = cn_tracing_phase_name((cn_tracing_phase)i);
-        cn_buf_add_format(out, "<li><svg viewBox=\"0 0 10 10\" aria-hidden=\"true\"><rect class=\"%s\" "
-                          "width=\"10\" height=\"10\" rx=\"2\"/></svg>%s</li>", name, name);
+        cn_buf_add_format(out,
+                          "<li><svg viewBox=\"0 0 10 10\" aria-hidden=\"true\"><rect class=\"%s\" "
+                          "width=\"10\" height=\"10\" rx=\"2\"/></svg>%s</li>",
+                          name, name);
     }
     cn_buf_add_text(out, "</ul>");
 }
@@ -282,9 +287,10 @@ static void add_phase_key(cn_buf *out)
 // The same as numbers, for those who want them or cannot see the bars.
 static void add_phase_table(const cn_page *p, cn_buf *out)
 {
-    cn_buf_add_text(out, "<details><summary>Phases as numbers</summary><div class=\"scroll\" tabindex=\"0\" "
-                         "role=\"region\" aria-label=\"Phases as numbers\"><table class=\"slow\">"
-                         "<thead><tr><th scope=\"col\">Request</th>");
+    cn_buf_add_text(
+        out, "<details><summary>Phases as numbers</summary><div class=\"scroll\" tabindex=\"0\" "
+             "role=\"region\" aria-label=\"Phases as numbers\"><table class=\"slow\">"
+             "<thead><tr><th scope=\"col\">Request</th>");
     for (int i = 0; i < CN_TRACING_PHASE_COUNT; i++) {
         cn_buf_add_format(out, "<th scope=\"col\" class=\"n\">%s</th>",
                           cn_tracing_phase_name((cn_tracing_phase)i));
@@ -307,14 +313,16 @@ static void add_phase_table(const cn_page *p, cn_buf *out)
 void cn_page_block_slow(const cn_page *p, cn_buf *out)
 {
     if (p->slow_count == 0) {
-        cn_buf_add_text(out, "<p class=\"empty\">No request has generated anything in the last hour.</p>");
+        cn_buf_add_text(
+            out, "<p class=\"empty\">No request has generated anything in the last hour.</p>");
         return;
     }
-    cn_buf_add_text(out, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"h-slow\">"
-                         "<table class=\"slow\"><thead><tr><th scope=\"col\">Ended</th><th scope=\"col\">"
-                         "Request</th><th scope=\"col\">Route</th><th scope=\"col\" class=\"n\">Status</th>"
-                         "<th scope=\"col\" class=\"n\">Tokens</th><th scope=\"col\" class=\"n\">Time</th>"
-                         "<th scope=\"col\">Where it went</th></tr></thead><tbody>");
+    cn_buf_add_text(
+        out, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"h-slow\">"
+             "<table class=\"slow\"><thead><tr><th scope=\"col\">Ended</th><th scope=\"col\">"
+             "Request</th><th scope=\"col\">Route</th><th scope=\"col\" class=\"n\">Status</th>"
+             "<th scope=\"col\" class=\"n\">Tokens</th><th scope=\"col\" class=\"n\">Time</th>"
+             "<th scope=\"col\">Where it went</th></tr></thead><tbody>");
     for (uint32_t i = 0; i < p->slow_count; i++) {
         add_slow_row(&p->slow[i], whole_ns(&p->slow[0]), out);
     }
@@ -329,12 +337,14 @@ void cn_page_block_config(const cn_page *p, cn_buf *out)
         cn_buf_add_text(out, "<p class=\"empty\">Everything is at its default.</p>");
         return;
     }
-    cn_buf_add_text(out, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"h-config\">"
-                         "<table><thead><tr><th scope=\"col\">Key</th><th scope=\"col\">Value</th>"
-                         "<th scope=\"col\">Set by</th></tr></thead><tbody>");
+    cn_buf_add_text(
+        out, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"h-config\">"
+             "<table><thead><tr><th scope=\"col\">Key</th><th scope=\"col\">Value</th>"
+             "<th scope=\"col\">Set by</th></tr></thead><tbody>");
     for (uint32_t i = 0; i < p->setting_count; i++) {
         const cn_page_setting *s = &p->settings[i];
-        cn_buf_add_format(out, "<tr><th scope=\"row\" class=\"mono\">%s</th><td class=\"mono\">", s->key);
+        cn_buf_add_format(out, "<tr><th scope=\"row\" class=\"mono\">%s</th><td class=\"mono\">",
+                          s->key);
         cn_page_unit_text(s->value, out);
         cn_buf_add_format(out, "</td><td>%s</td></tr>", s->source);
     }

@@ -30,6 +30,6 @@ void cn_page_block_config(const cn_page *page, cn_buf *out);
 void cn_page_unit_text(const char *text, cn_buf *out);           // escaped for HTML
 void cn_page_unit_count(uint64_t value, cn_buf *out);            // 12,345
 void cn_page_unit_rate(double value, cn_buf *out);               // 0, 0.42, 3.7, 128, 4,096
-void cn_page_unit_time(uint64_t ns, cn_buf *out);                // 412 µs, 1.24 ms, 3.5 s, 2 min 5 s
+void cn_page_unit_time(uint64_t ns, cn_buf *out); // 412 µs, 1.24 ms, 3.5 s, 2 min 5 s
 void cn_page_unit_bytes(double bytes, cn_buf *out);              // 1.5 GiB
 void cn_page_unit_span(uint64_t seconds, cn_buf *out);           // 3 d 4 h, 12 min

@@ -69,6 +69,7 @@ void cn_page_unit_span(uint64_t seconds, cn_buf *out)
     const uint64_t minutes = seconds / 60, hours = minutes / 60, days = hours / 24;
     if (days) cn_buf_add_format(out, "%" PRIu64 " d %" PRIu64 " h", days, hours % 24);
     else if (hours) cn_buf_add_format(out, "%" PRIu64 " h %" PRIu64 " min", hours, minutes % 60);
-    else if (minutes) cn_buf_add_format(out, "%" PRIu64 " min %" PRIu64 " s", minutes, seconds % 60);
+    else if (minutes)
+        cn_buf_add_format(out, "%" PRIu64 " min %" PRIu64 " s", minutes, seconds % 60);
     else cn_buf_add_format(out, "%" PRIu64 " s", seconds);
 }

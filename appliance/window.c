@@ -4,10 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How it works. A track is a ring of steps, each with what came in its time, and the sum of all. What
- * comes joins the newest step and the sum; when the time of a step is over, the oldest leaves the sum and
- * becomes the newest. Both tracks are fed with the same differences between the histogram and its last
- * copy. After a gap longer than the ring (a machine that slept) it is empty. */
+/* How it works. A track is a ring of steps, each with what came in its time, and the sum of all.
+ * What comes joins the newest step and the sum; when the time of a step is over, the oldest leaves
+ * the sum and becomes the newest. Both tracks are fed with the same differences between the
+ * histogram and its last copy. After a gap longer than the ring (a machine that slept) it is empty.
+ */
 
 enum { STEPS_MAX = 60 };
 

@@ -1,6 +1,6 @@
 /* appliance/window.h: what a histogram had in the last minute and the last hour.
- * Histograms only grow; a window remembers what came when, in steps of 2 s for the minute and of 60 s
- * for the hour, so that it reaches at most one step further back.
+ * Histograms only grow; a window remembers what came when, in steps of 2 s for the minute and of
+ * 60 s for the hour, so that it reaches at most one step further back.
  *
  * Threads: one; the histogram has its own writer.
  * Memory:  about 740 KiB, allocated in open. */
@@ -13,7 +13,11 @@
 
 typedef struct cn_window cn_window;
 
-typedef enum cn_window_span { CN_WINDOW_MINUTE, CN_WINDOW_HOUR, CN_WINDOW_SPAN_COUNT } cn_window_span;
+typedef enum cn_window_span {
+    CN_WINDOW_MINUTE,
+    CN_WINDOW_HOUR,
+    CN_WINDOW_SPAN_COUNT
+} cn_window_span;
 
 /* `source` is borrowed until close; what it has by now counts as older. Errors: CN_E_MEMORY. */
 cn_code cn_window_open(const cn_histogram *source, uint64_t now_ns, cn_window **out);

@@ -131,9 +131,11 @@ static void add_number(cn_buf *out, const char *key, uint64_t value)
 static void open_span(const cn_tracing_record *r, const char *span, const char *parent,
                       const char *name, int kind, uint64_t start_ns, uint64_t end_ns, cn_buf *out)
 {
-    cn_buf_add_format(out, "{\"traceId\":\"%s\",\"spanId\":\"%s\",\"parentSpanId\":\"%s\","
-                      "\"kind\":%d,\"startTimeUnixNano\":\"%" PRIu64 "\",\"endTimeUnixNano\":\"%" PRIu64
-                      "\",\"name\":", r->trace.id, span, parent, kind, start_ns, end_ns);
+    cn_buf_add_format(out,
+                      "{\"traceId\":\"%s\",\"spanId\":\"%s\",\"parentSpanId\":\"%s\","
+                      "\"kind\":%d,\"startTimeUnixNano\":\"%" PRIu64
+                      "\",\"endTimeUnixNano\":\"%" PRIu64 "\",\"name\":",
+                      r->trace.id, span, parent, kind, start_ns, end_ns);
     cn_buf_add_json(out, name, strlen(name));
     cn_buf_add_text(out, ",\"attributes\":[");
 }
@@ -170,17 +172,18 @@ static void add_request_span(const cn_tracing_record *r, uint64_t start_ns, cn_b
     close_span(out, r->status >= 500 ? ",\"status\":{\"code\":2}" : "");
 }
 
-/* What came in on the network stands before the phases and what went out behind them; only their sum
- * is known, so the network has the end. */
+/* What came in on the network stands before the phases and what went out behind them; only their
+ * sum is known, so the network has the end. */
 void cn_tracing_otlp_write(const cn_tracing_record *r, cn_buf *out)
 {
     uint64_t whole_ns = 0;
     for (int i = 0; i < CN_TRACING_PHASE_COUNT; i++) whole_ns += r->phase_ns[i];
     const uint64_t start_ns = r->end_wall_ns - whole_ns;
     cn_buf_add_text(out, "{\"resourceSpans\":[{\"resource\":{\"attributes\":["
-                    "{\"key\":\"service.name\",\"value\":{\"stringValue\":\"cairn\"}},"
-                    "{\"key\":\"service.version\",\"value\":{\"stringValue\":\"" CN_VERSION "\"}}]},"
-                    "\"scopeSpans\":[{\"scope\":{\"name\":\"cairn\"},\"spans\":[");
+                         "{\"key\":\"service.name\",\"value\":{\"stringValue\":\"cairn\"}},"
+                         "{\"key\":\"service.version\",\"value\":{\"stringValue\":\"" CN_VERSION
+                         "\"}}]},"
+                         "\"scopeSpans\":[{\"scope\":{\"name\":\"cairn\"},\"spans\":[");
     add_request_span(r, start_ns, out);
     uint64_t at_ns = start_ns;
     for (unsigned i = 0; i < CN_TRACING_PHASE_COUNT; i++) {

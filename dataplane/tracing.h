@@ -1,6 +1,7 @@
 /* dataplane/tracing.h: where the time of one request went, and the trace that it belongs to.
  * A client may name its trace (W3C Trace Context, `traceparent`); otherwise a new one is made.
- * The time between a request's first byte and its last is told apart into phases that add up to the whole.
+ * The time between a request's first byte and its last is told apart into phases that add up to
+ * the whole.
  *
  * Threads: any; plain values.
  * Memory:  none of its own. */
@@ -12,8 +13,8 @@
 #include "base/buf.h"
 #include "base/random.h"
 
-/*  id        name       what the time went into */
-#define CN_TRACING_PHASES(X)                                                                         \
+/*  id       name       what the time went into */
+#define CN_TRACING_PHASES(X)                                                                       \
     X(PREPARE, "prepare", "check, history, template and tokenizer")                                \
     X(QUEUE,   "queue",   "waiting for a place in the batch")                                      \
     X(RESTORE, "restore", "bringing pages back from host memory or Redis")                         \
@@ -47,7 +48,11 @@ typedef struct cn_tracing_marks {
     uint64_t write_ns, written_ns;       // the turn went to the store; it acknowledged
 } cn_tracing_marks;
 
-enum { CN_TRACING_REQUEST_ID_BYTES = 136, CN_TRACING_ROUTE_BYTES = 32, CN_TRACING_METHOD_BYTES = 8 };
+enum {
+    CN_TRACING_REQUEST_ID_BYTES = 136,
+    CN_TRACING_ROUTE_BYTES = 32,
+    CN_TRACING_METHOD_BYTES = 8
+};
 
 /* One request that has ended, for whoever looks at them. */
 typedef struct cn_tracing_record {
@@ -64,7 +69,8 @@ typedef struct cn_tracing_record {
     uint64_t session;                    // tells stored conversations apart; 0: none
 } cn_tracing_record;
 
-/* Starts a trace, or joins the one that `traceparent` names; what is not valid names none, as NULL. */
+/* Starts a trace, or joins the one that `traceparent` names; what is not valid, or NULL, names
+ * none. */
 void cn_tracing_open(cn_tracing *trace, const char *traceparent, const cn_random *random);
 /* The field `traceparent` for whoever we answer: our span of the trace. */
 void cn_tracing_write(const cn_tracing *trace, char out[CN_TRACING_PARENT_BYTES]);
