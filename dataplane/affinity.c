@@ -13,21 +13,21 @@ static const struct {
     {"x-dynamo-session-id", "X-Dynamo-Session-Id"},
     {"x-correlation-id", "X-Correlation-ID"},
 };
-enum { NAME_COUNT = sizeof names / sizeof names[0], NAME_BYTES_MAX = 128 };
+enum { NAME_COUNT = sizeof names / sizeof names[0] };
 
-static bool is_name(const char *text)
+bool cn_affinity_is_name(const char *text)
 {
     const size_t len = text ? strlen(text) : 0;
     for (size_t i = 0; i < len; i++) {
         if (!isalnum((unsigned char)text[i]) && !strchr("-_.:/+=", text[i])) return false;
     }
-    return len > 0 && len <= NAME_BYTES_MAX;
+    return len > 0 && len <= CN_AFFINITY_NAME_BYTES_MAX;
 }
 
 static const char *header_of(const cn_answer *answer, int i)
 {
     const char *value = cn_http_request_header(answer->request, names[i].header);
-    return is_name(value) ? value : NULL;
+    return cn_affinity_is_name(value) ? value : NULL;
 }
 
 void cn_affinity_read(cn_answer *answer)
@@ -38,7 +38,7 @@ void cn_affinity_read(cn_answer *answer)
 static const char *name_of(const json_t *value)
 {
     const char *text = json_string_value(value);
-    return is_name(text) ? text : NULL;
+    return cn_affinity_is_name(text) ? text : NULL;
 }
 
 cn_code cn_affinity_read_body(cn_answer *answer, const json_t *body, cn_err *err)

@@ -11,6 +11,11 @@
 
 #include "dataplane/answer.h"
 
+enum { CN_AFFINITY_NAME_BYTES_MAX = 128 };
+
+/* Whether a name is harmless in a header, an id and a log. NULL is not. */
+bool cn_affinity_is_name(const char *text);
+
 /* Takes the name from the first of X-Session-Id, X-Session-Affinity, X-Dynamo-Session-Id and
  * X-Correlation-ID that has one that is harmless wherever it may be repeated. */
 void cn_affinity_read(cn_answer *answer);

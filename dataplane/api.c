@@ -1,7 +1,6 @@
 #include "dataplane/api.h"
 
 #include <assert.h>
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -116,15 +115,6 @@ void cn_api_todo(cn_answer *answer)
     answer->api->todo = answer;
 }
 
-static bool is_request_id(const char *text)
-{
-    const size_t len = text ? strlen(text) : 0;
-    for (size_t i = 0; i < len; i++) {
-        if (!isalnum((unsigned char)text[i]) && !strchr("-_.:/+=", text[i])) return false;
-    }
-    return len > 0 && len <= CN_API_REQUEST_ID_BYTES_MAX;
-}
-
 static void make_request_id(cn_answer *a)
 {
     static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
@@ -140,7 +130,7 @@ static void make_request_id(cn_answer *a)
 void cn_api_name_request(cn_answer *a, const char *given)
 {
     char parent[CN_TRACING_PARENT_BYTES];
-    if (is_request_id(given)) memcpy(a->request_id, given, strlen(given) + 1);
+    if (cn_affinity_is_name(given)) memcpy(a->request_id, given, strlen(given) + 1);
     else make_request_id(a);
     cn_tracing_write(&a->trace, parent);
     a->reply.extra[0] = '\0';

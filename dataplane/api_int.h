@@ -7,6 +7,7 @@
  *   answer.c         tokens to text, stop strings, the end of choices
  *   responses*.c     turns that are stored: made, read again, cancelled
  *   conversations*.c conversations and their items
+ *   affinity.c       names of sessions, for load balancers
  *   ask.c            calls to the session, and how an answer goes on after them
  *   sse.c, answer_body.c, logprobs.c, error_body.c   what is written
  *
@@ -53,8 +54,6 @@ struct cn_api {
     _Atomic(const char *) stalled;       // thread that does not go on; NULL: all do
     atomic_uint request_count;
 };
-
-enum { CN_API_REQUEST_ID_BYTES_MAX = 128 };
 
 /* api.c: has the answer looked at before this round ends. */
 void cn_api_todo(cn_answer *answer);
