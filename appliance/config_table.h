@@ -67,4 +67,4 @@
     X("trace.otlp_bytes",   otlp_bytes,    67108864, 65536, 1099511627776, "size at which trace.otlp_file is renamed to NAME.1 and begun anew") \
     X("drain.seconds",      drain_seconds,       30,      0,          86400, "time that running answers get after SIGTERM") \
     X("drain.notice_ms",    drain_notice_ms,      0,      0,         600000, "time of it in which new requests are still served, for load balancers to notice") \
-    X("watchdog.stall_seconds", watchdog_stall_seconds, 30, 1,        86400, "a thread, or a device with work, that does not go on for so long makes /livez say so")
+    X("watchdog.stall_seconds", watchdog_stall_seconds, 30, 1,        86400, "a thread, or a busy device, that stands still for so long makes /livez say so")

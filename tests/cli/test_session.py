@@ -218,8 +218,8 @@ def test_kept_logprobs_are_proven(server: Server) -> None:
     proof = run("prove", one, "--url", server.url)
     assert proof.returncode == 0 and "2 turns" in proof.stdout and "0 differ" in proof.stdout, proof
     # The same through somebody in the middle who changes one kept logprob, or one of the warm run.
-    for what, says in (("kept", "DIFFERS: found logprob 2 is -?[0-9.]+, was -0.123$"),
-                       ("warm", "DIFFERS: warm logprob 0 is -0.123, was -?[0-9.]+$")):
+    for what, says in (("kept", "DIFFERS: found logprob 2 is -?[0-9.e-]+, was -0.123$"),
+                       ("warm", "DIFFERS: warm logprob 0 is -0.123, was -?[0-9.e-]+$")):
         with in_the_middle(server, what) as url:
             proof = run("prove", one, "--url", url)
         assert proof.returncode == 1 and re.search(says, proof.stdout, re.M), proof
