@@ -6,10 +6,11 @@
 
 #include "appliance/metrics_process.h"
 #include "base/buf.h"
+#include "base/utf8.h"
 #include "dataplane/route.h"
 #include "kernels/backend.h"
 
-enum { LABELS_BYTES = 512 };
+enum { LABELS_BYTES = 512, VALUE_BYTES_MAX = 256, LABELS_BYTES_MAX = 2048 };
 
 // ---- the table
 
@@ -110,12 +111,17 @@ static void show_routes(const cn_metrics_source *source, const cn_metrics_sink *
 
 // ---- this program
 
+// The name of a model may be that of any directory: a page must be UTF-8, and a label short.
 static void add_label(cn_buf *out, const char *name, const char *value)
 {
+    const size_t len = strlen(value);
     cn_buf_add_format(out, "%s%s=\"", out->len ? "," : "", name);
-    for (; *value; value++) {
-        if (*value == '"' || *value == '\\') cn_buf_add_char(out, '\\');
-        cn_buf_add_char(out, *value == '\n' ? ' ' : *value);
+    for (size_t at = 0; at < len && at < VALUE_BYTES_MAX;) {
+        const size_t n = cn_utf8_len(value + at, len - at);
+        const bool fits = n > 0 && (unsigned char)value[at] >= ' ';
+        if (value[at] == '"' || value[at] == '\\') cn_buf_add_char(out, '\\');
+        cn_buf_add(out, fits ? value + at : "?", fits ? n : 1);
+        at += n ? n : 1;
     }
     cn_buf_add_char(out, '"');
 }
@@ -124,11 +130,11 @@ static void show_info(const cn_metrics_sink *sink, const char *name, const char 
                       const char *label, const char *value)
 {
     cn_buf labels;
-    cn_buf_init(&labels, 4096);
+    cn_buf_init(&labels, LABELS_BYTES_MAX);
     add_label(&labels, label, value);
     cn_buf_add_char(&labels, '\0');
     sink->family(sink->self, name, CN_METRICS_INFO, help);
-    sink->value(sink->self, name, labels.overflowed ? "" : labels.data, 1);
+    if (!labels.overflowed) sink->value(sink->self, name, labels.data, 1);
     cn_buf_close(&labels);
 }
 
@@ -169,7 +175,7 @@ void cn_metrics_catalogue_show(const cn_metrics_source *source, const cn_metrics
 
 // ---- vLLM's names
 
-/* A value is the sum of two of ours; the second may be the first's opposite of nothing: `zero`. */
+// One of ours under another name; no help: the name is that of the line before.
 typedef struct alias {
     const char *name, *labels, *help;
     kind kind;
@@ -251,10 +257,11 @@ static void show_derived(const cn_metrics *m, const char *labels, const cn_metri
 void cn_metrics_catalogue_show_vllm(const cn_metrics_source *source, const cn_metrics_sink *sink)
 {
     cn_buf labels;
-    cn_buf_init(&labels, 8192);
+    cn_buf_init(&labels, LABELS_BYTES_MAX);
     add_label(&labels, "model_name", source->model_name);
     add_label(&labels, "engine", "0");
     const size_t common = labels.len;
+    if (labels.overflowed || !cn_buf_reserve(&labels, LABELS_BYTES)) return;     // no memory
     for (size_t i = 0; i < sizeof aliases / sizeof *aliases; i++) {
         labels.len = common;
         cn_buf_add_format(&labels, "%s%s", aliases[i].labels[0] ? "," : "", aliases[i].labels);

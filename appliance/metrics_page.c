@@ -13,8 +13,8 @@ enum { NAMES_BYTES = 64, PARAMETER_BYTES = 80 };
 static const char *const content_types[] = {
     [CN_METRICS_FORMAT_TEXT] = "text/plain; version=0.0.4; charset=utf-8",
     [CN_METRICS_FORMAT_OPENMETRICS] = "application/openmetrics-text; version=1.0.0; charset=utf-8",
-    [CN_METRICS_FORMAT_PROTOBUF] = "application/vnd.google.protobuf; "
-                                   "proto=io.prometheus.client.MetricFamily; encoding=delimited"};
+    [CN_METRICS_FORMAT_PROTOBUF] = ("application/vnd.google.protobuf; "
+                                    "proto=io.prometheus.client.MetricFamily; encoding=delimited")};
 
 // ---- Accept
 

@@ -56,6 +56,21 @@ static void values_are_written(void **state)
     assert_true(series("process_threads") >= 1);
 }
 
+// The name of a model is that of a directory, which may be anything.
+static void every_model_has_a_label(void **state)
+{
+    (void)state;
+    char name[5000];
+    cn_metrics_init(&metrics);
+    write_page(CN_METRICS_PROMETHEUS, "a\nb\xff\xc3\xa4\x01");
+    assert_true(series("cairn_model_info{model=\"a?b?\xc3\xa4?\"}") == 1);
+    memset(name, '\\', sizeof name);
+    name[sizeof name - 1] = '\0';
+    write_page(CN_METRICS_PROMETHEUS, name);
+    assert_non_null(strstr(page, "\\\\\"} 1\n"));
+    assert_true(strlen(strstr(page, "cairn_model_info{")) < 5000 + 256);
+}
+
 // A value on an edge is below it, one nanosecond more is not: the share that kept a limit is exact.
 static void edges_are_exact(void **state)
 {
@@ -192,6 +207,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values_are_written),      cmocka_unit_test(edges_are_exact),
+        cmocka_unit_test(every_model_has_a_label),
         cmocka_unit_test(edges_hold_the_promises), cmocka_unit_test(every_set_of_edges_ascends),
         cmocka_unit_test(every_name_has_one_head), cmocka_unit_test(a_request_is_an_exemplar),
         cmocka_unit_test(openmetrics_differs),     cmocka_unit_test(routes_are_told_apart),

@@ -240,6 +240,8 @@ static void a_lost_race_is_told_and_leaves_no_lock(void **state)
     answer("yo");
     assert_status(0, 400, "\"code\":\"conversation_locked\"");
     assert_non_null(strstr(world_body(0), "another turn was committed meanwhile"));
+    assert_int_equal(cn_metrics_get(&world.metrics.turns_conflict), 1);
+    assert_int_equal(cn_metrics_get(&world.metrics.turns_stored), 0);
     strcat(members, ",\"stream\":true");
     create(1, members);
     other_appliance_goes_on(conversation);
@@ -338,6 +340,47 @@ static void what_was_sampled_is_not_tokenized_again(void **state)
     assert_int_equal(world.generations[2]->prompt_count, count + 3 + 1 + 3 + 2);
     assert_memory_equal(world.generations[2]->prompt, two, sizeof two);
     answer("z");
+}
+
+// A turn that goes on is counted once, under the slowest tier that its history came from.
+static void resumed_turns_are_counted(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t cached, host, store;
+        const _Atomic uint64_t *tier;
+    } cases[] = {{0, 0, 0, &world.metrics.resumed_computed},
+                 {9, 0, 0, &world.metrics.resumed_device},
+                 {9, 4, 0, &world.metrics.resumed_host},
+                 {9, 4, 3, &world.metrics.resumed_store}};
+    const cn_metrics *m = &world.metrics;
+    char first[128], members[256];
+    uint64_t computed = 0;
+    make_turn("\"input\":\"hi\"", "yo", first);
+    assert_int_equal(cn_metrics_get(&m->resumed_age_ns.all.count), 0);      // it goes on from nothing
+    snprintf(members, sizeof members, "\"input\":\"and\",\"previous_response_id\":\"%s\"", first);
+    for (int i = 0; i < 4; i++) {
+        pass_ns(UINT64_C(60000000000));
+        create(0, members);
+        const uint32_t g = world.generation_count - 1;
+        world_event((cn_event){.generation = world.generations[g], .kind = CN_EVENT_STARTED,
+                               .cached_tokens = cases[i].cached, .host_tokens = cases[i].host,
+                               .store_tokens = cases[i].store});
+        computed += world.generations[g]->prompt_count - cases[i].cached;
+        world_text(g, 0, "so");
+        world_token(g, 0, FAKE_END);
+        world_finish(g, 0, CN_FINISH_STOP);
+        world_poll();
+        assert_status(0, 200, "completed");
+        assert_int_equal(cn_metrics_get(cases[i].tier), 1);
+    }
+    assert_int_equal(cn_metrics_get(&m->resumed_age_ns.all.count), 4);
+    assert_int_equal(cn_metrics_get(&m->resumed_age_ns.all.sum), UINT64_C(60000000000) * (1 + 2 + 3 + 4));
+    assert_int_equal(cn_metrics_get(&m->resumed_tokens_device), 9 + 5 + 2);
+    assert_int_equal(cn_metrics_get(&m->resumed_tokens_host), 4 + 4);
+    assert_int_equal(cn_metrics_get(&m->resumed_tokens_store), 3);
+    assert_int_equal(cn_metrics_get(&m->resumed_tokens_computed), computed);
+    assert_int_equal(cn_metrics_get(&m->turns_stored), 5);
 }
 
 /* The tokenizer has one token for <|end|><|user|>, and the chain ends between the two: nothing may be
@@ -886,6 +929,7 @@ int main(void)
         IN_WORLD(a_store_that_is_away_is_waited_for_and_no_longer),
         IN_WORLD(a_full_store_says_so),
         IN_WORLD(a_lost_race_is_told_and_leaves_no_lock),
+        IN_WORLD(resumed_turns_are_counted),
         IN_WORLD(a_conversation_is_locked_while_a_turn_runs),
         IN_WORLD(a_client_that_leaves_unlocks),
         IN_WORLD(what_was_sampled_is_not_tokenized_again),

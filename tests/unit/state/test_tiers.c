@@ -326,9 +326,14 @@ static void a_store_that_is_away_is_left_alone(void **state)
     open_store(&f);
     open_tiers(&f, 64, 64);
     cn_store_sim_set_faults(f.store, &(cn_store_sim_faults){.pages_down = true});
+    round_of(&f, MS);
+    const uint64_t sealed_ns = f.now_ns;
     seal(&f, 0, CHAIN);
     cn_tiers_poll(f.tiers, 0);
-    for (int i = 0; i < 5000 && cn_tiers_unsaved(f.tiers) > 0; i++) round_of(&f, MS);
+    for (int i = 0; i < 5000 && cn_tiers_unsaved(f.tiers) > 0; i++) {
+        assert_int_equal(cn_metrics_get(&f.metrics.write_behind_oldest_ns), f.now_ns - sealed_ns);
+        round_of(&f, MS);
+    }
     assert_int_equal(cn_tiers_unsaved(f.tiers), 0);
     assert_int_equal(cn_metrics_get(&f.metrics.write_behind_pages), CHAIN);
     cn_restore *restore = cn_tiers_restore_take(f.tiers, &root);
@@ -340,6 +345,7 @@ static void a_store_that_is_away_is_left_alone(void **state)
     for (int i = 0; i < 200; i++) round_of(&f, MS);      // nobody asks for anything meanwhile
     assert_int_equal(cn_store_sim_page_count(f.store), CHAIN);
     assert_int_equal(cn_metrics_get(&f.metrics.write_behind_pages), 0);
+    assert_int_equal(cn_metrics_get(&f.metrics.write_behind_oldest_ns), 0);
     assert_int_equal(cn_metrics_get(&f.metrics.write_behind_lost), 0);
     close_all(&f);
 }
