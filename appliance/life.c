@@ -16,8 +16,9 @@
 
 /* How it works. One loop waits for signals, for HAProxy, for commands, and for the next tick. A tick
  * looks whether every thread has gone on since the last one, and only if all have, systemd is told
- * WATCHDOG=1: the watchdog is fed by the slowest thread and not by a timer. The device counts as a
- * thread: while sequences run, its steps must become more.
+ * WATCHDOG=1: the watchdog is fed by the slowest thread and not by a timer. The device may take
+ * watchdog.stall_seconds for a step while sequences run; one that takes longer is stalled, and a
+ * server with something stalled is not fed.
  *
  * A drain has two phases:
  *
@@ -39,6 +40,7 @@ struct cn_life {
     cn_control *control;                 // NULL: none
     cn_notify notify;
     cn_pulse device;
+    // The device, then the threads.
     cn_pulse *pulses[sizeof((cn_life_rooms *)0)->pulses / sizeof(cn_pulse *) + 1];
     uint32_t pulse_count;
     const char *stalled, *blocked;
@@ -168,7 +170,8 @@ static void tend(cn_life *life, uint64_t now_ns)
                      life->stalled ? "stalled" : "goes_on",
                      cn_log_text("thread", life->stalled ? life->stalled : was));
     }
-    if (life->notify.watchdog_ns && cn_pulse_all_since(life->pulses, life->pulse_count, life->fed_ns)) {
+    const bool all = cn_pulse_all_since(life->pulses + 1, life->pulse_count - 1, life->fed_ns);
+    if (life->notify.watchdog_ns && all && !life->stalled) {
         cn_notify_send(&life->notify, "WATCHDOG=1");
         life->fed_ns = now_ns;
     }

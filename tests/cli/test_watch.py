@@ -201,6 +201,9 @@ def test_a_device_that_hangs_with_work_starves_the_watchdog(tmp_path: Path) -> N
         keep_busy(server)
         with stopped(server.process.pid, "device"):
             manager.wait(r"^STATUS=stalled: device$")
+            fed = manager.count("WATCHDOG=1")
+            time.sleep(1)
+            assert manager.count("WATCHDOG=1") == fed
             assert get(server, "/livez") == (503, {"live": False, "stalled": "device"})
         until(lambda: get(server, "/livez")[0] == 200)
         server.signal(signal.SIGKILL)
