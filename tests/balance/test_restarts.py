@@ -6,6 +6,7 @@ import json
 import os
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from .cluster import Haproxy, Node, get, pair, until
 from .talk import Client, Conversation, Talker, ask, read_answer
@@ -59,8 +60,8 @@ def check_kept(port: int, conversations: list[Conversation]) -> tuple[int, int]:
     return lost, unknown
 
 
-def check_same(port: int, conversations: list[Conversation]) -> int:
-    """Answers that another server gives to the same requests, one after the other, and that differ."""
+def count_different(port: int, conversations: list[Conversation]) -> int:
+    """Answers that another server gives to the same requests, in their order, and that differ."""
     client, different = Client(port), 0
     for conversation in conversations:
         made, _ = client.post("/v1/conversations", {}, f"again-{conversation.id}")
@@ -68,6 +69,11 @@ def check_same(port: int, conversations: list[Conversation]) -> int:
             response, _ = ask(client, made["id"], turn.text, turn.tokens, False, f"{made['id']}-{n}")
             different += read_answer(response) != turn.answer
     return different
+
+
+def check_same(port: int, conversations: list[Conversation]) -> int:
+    with ThreadPoolExecutor(TALKERS) as threads:
+        return sum(threads.map(lambda n: count_different(port, conversations[n::TALKERS]), range(TALKERS)))
 
 
 def test_rolling_restarts_lose_and_change_nothing() -> None:
