@@ -209,6 +209,16 @@ def test_prometheus_reads_native_histograms(server: Server) -> None:
         assert found.value('cairn_route_requests_total{route="/v1/responses",method="POST",code="2xx"}') == ANSWERS
 
 
+def test_prometheus_reads_vllms_names(scraped: Prometheus) -> None:
+    """What the endpoint pickers of llm-d and the Gateway API ask for, and two queries of vLLM's own dashboard."""
+    scraped.wait_for("count_over_time(vllm:num_requests_waiting[1m]) > 2")
+    for name in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc",
+                 'cache_config_info{block_size="16",num_gpu_blocks!=""}'):
+        assert scraped.value(f"vllm:{name}") >= 0
+    assert scraped.value('histogram_quantile(0.99, sum by (le) (vllm:time_to_first_token_seconds_bucket{model_name="model"}))') > 0
+    assert scraped.value('sum(vllm:request_success_total{finished_reason=~"stop|length"})') == ANSWERS
+
+
 def panels() -> Iterator[tuple[str, str]]:
     for path in DASHBOARDS:
         for panel in json.loads(path.read_text())["panels"]:
