@@ -1,7 +1,8 @@
 /* bench/kernels.c: how near the CPU backend comes to what the machine can do.
  * Measures the floors (bytes per second that all threads read, products per second of the instructions
  * that the paths use), then whole steps of two model shapes with random weights, and prints each
- * beside its floor. --floors stops after the floors, --json prints them as JSON. */
+ * beside its floor. --floors stops after the floors, --json prints them as JSON; --ranks and --numerics are
+ * those of devices.tensor_parallel and numerics. */
 #include <immintrin.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -230,15 +231,14 @@ static double time_step(cn_backend *backend, uint32_t sequences, uint32_t tokens
     return best;
 }
 
-static void bench_shape(const shape *s, const char *path, uint32_t threads, const floors *f)
+static void bench_shape(const shape *s, const cn_backend_options *options, const floors *f)
 {
     cn_backend *backend;
     cn_backend_stats stats;
     cn_err err;
-    const cn_backend_options options = {.thread_count = threads, .path = path};
     const cn_kv_options kv = {SEQUENCES * PAGES_EACH, SEQUENCES, PAGES_EACH * CN_PAGE_TOKENS, STEP_TOKENS,
                               STEP_TOKENS + SEQUENCES, SEQUENCES * PAGES_EACH};
-    if (cn_cpu_ops.open(&options, &backend, &err) != CN_OK) {
+    if (cn_cpu_ops.open(options, &backend, &err) != CN_OK) {
         fprintf(stderr, "bench_kernels: %s\n", err.text);
         exit(1);
     }
@@ -266,19 +266,26 @@ static void bench_shape(const shape *s, const char *path, uint32_t threads, cons
 int main(int argc, char **argv)
 {
     bool json = false, only_floors = false;
-    const char *path = NULL;
+    cn_backend_options options = {.numerics = CN_NUMERICS_DEFAULT};
     uint32_t threads = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--json") == 0) json = true;
         else if (strcmp(argv[i], "--floors") == 0) only_floors = true;
-        else if (strcmp(argv[i], "--path") == 0 && i + 1 < argc) path = argv[++i];
+        else if (strcmp(argv[i], "--path") == 0 && i + 1 < argc) options.path = argv[++i];
+        else if (strcmp(argv[i], "--ranks") == 0 && i + 1 < argc) options.rank_count = (uint32_t)atoi(argv[++i]);
+        else if (strcmp(argv[i], "--numerics") == 0 && i + 1 < argc) {
+            const bool sliced = strcmp(argv[++i], "shard_invariant") == 0;
+            options.numerics = sliced ? CN_NUMERICS_SHARD_INVARIANT : CN_NUMERICS_PER_RANK;
+        }
         else if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc) threads = (uint32_t)atoi(argv[++i]);
         else {
-            fprintf(stderr, "usage: bench_kernels [--floors] [--json] [--path NAME] [--threads N]\n");
+            fprintf(stderr, "usage: bench_kernels [--floors] [--json] [--path NAME] [--threads N] [--ranks N] "
+                            "[--numerics shard_invariant|per_rank]\n");
             return 2;
         }
     }
     if (threads == 0 || threads > THREADS_MAX) threads = 1;
+    options.thread_count = threads;
     const floors f = measure_floors(threads);
     if (json) {
         printf("{\"threads\":%u,\"read_gb_per_s\":%.2f,\"fma_gflops\":%.1f,\"dot_gflops\":%.1f}\n", threads,
@@ -288,7 +295,7 @@ int main(int argc, char **argv)
                f.read_gb, f.fma_gflops, f.dot_gflops);
     }
     for (size_t i = 0; !only_floors && i < sizeof shapes / sizeof *shapes; i++) {
-        bench_shape(&shapes[i], path, threads, &f);
+        bench_shape(&shapes[i], &options, &f);
     }
     return 0;
 }

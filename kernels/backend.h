@@ -8,7 +8,7 @@
  * a sequence depend on its own tokens and sampling settings only. Whatever else is in the step,
  * however its prompt was cut into steps, and whether a page was computed here, shared or copied
  * in, the bits are the same. Kernels add in an order fixed by absolute position: attention in splits
- * of CN_SPLIT_TOKENS, the K of a matrix product ascending.
+ * of CN_SPLIT_TOKENS, the K of a matrix product ascending, or in slices that cn_numerics fixes.
  *
  * Threads: one caller thread per backend (the engine), except where [any] stands.
  * Memory:  everything that a call is given is borrowed until it returns; submit copies. */

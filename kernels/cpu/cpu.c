@@ -127,7 +127,7 @@ static cn_code cpu_open(const cn_backend_options *options, cn_backend **out, cn_
     cpu->path = cn_path_choose(options->path);
     cpu->wake = options->wake;
     cpu->rank_count = options->rank_count ? options->rank_count : 1;
-    cpu->sliced = options->numerics == CN_NUMERICS_SHARD_INVARIANT;
+    cpu->sliced = options->numerics != CN_NUMERICS_PER_RANK;
     pthread_mutex_init(&cpu->lock, NULL);
     pthread_cond_init(&cpu->work, NULL);
     code = cn_group_open(cpu, options->thread_count ? options->thread_count : usable_cores(), err);
