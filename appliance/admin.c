@@ -49,7 +49,10 @@ static cn_code open_http(cn_admin *a, cn_err *err)
         .transport = &cn_transport_kernel_ops, .address = a->options.address, .limits = &a->limits,
         .clock = a->options.clock, .metrics = a->metrics, .net_wake = a->options.wake,
         .api_wake = a->options.wake};
-    return cn_http_open(&http, &a->http, err);
+    cn_err why;
+    const cn_code code = cn_http_open(&http, &a->http, &why);
+    // There are two listeners; the text does not say which.
+    return code == CN_OK ? CN_OK : cn_err_set(err, code, "admin.listen: %s", why.text);
 }
 
 cn_code cn_admin_open(const cn_admin_options *options, cn_admin **out, cn_err *err)

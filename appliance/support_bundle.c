@@ -113,13 +113,15 @@ static bool take_body(void *self, unsigned status, const char *data, size_t len)
 
 static void get(bundle *b, const char *path, cn_buf *out)
 {
+    const cn_config_settings *s = &b->settings;
+    const char *address = s->admin_listen[0] ? s->admin_listen : s->listen;
     char url[400];
     unsigned status;
     cn_err err;
     if (b->url) snprintf(url, sizeof url, "%.300s%s", b->url, path);
-    else snprintf(url, sizeof url, "http://%.300s%s", b->settings.listen, path);
+    else snprintf(url, sizeof url, "http://%.300s%s", address, path);
     const cn_http_client_call call = {
-        .url = url, .method = "GET", .api_key = b->settings.api_key_count ? b->settings.api_keys[0] : NULL};
+        .url = url, .method = "GET", .api_key = s->api_key_count ? s->api_keys[0] : NULL};
     if (cn_http_client_request(&call, take_body, out, &status, &err) != CN_OK)
         cn_buf_add_format(out, "%s: %s\n", url, err.text);
 }

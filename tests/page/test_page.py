@@ -289,6 +289,11 @@ def test_phases_of_a_stored_turn(server: Server) -> None:
     assert last["usage"]["phases_ms"]["decode"] > 0
 
 
-def test_a_trace_file_that_cannot_be_written(tmp_path: Path, start_server: Callable[..., Server]) -> None:
-    with pytest.raises(RuntimeError, match="trace.otlp_file: .*No such file or directory"):
-        Server({"trace.otlp_file": str(tmp_path / "none" / "file")})
+@pytest.mark.parametrize("flags, text", [
+    ({"trace.otlp_file": "/tmp/none/such/file"}, "trace.otlp_file: /tmp/none/such/file: No such file or directory"),
+    ({"admin.listen": "nonsense"}, "admin.listen: address: \"nonsense\" has no port"),
+    ({"admin.listen": "127.0.0.1:99999"}, "admin.listen: address: .* has a port that is not 0 to 65535"),
+])
+def test_what_cannot_be_opened_is_named(flags: dict[str, str], text: str) -> None:
+    with pytest.raises(RuntimeError, match=text):
+        Server(flags)
