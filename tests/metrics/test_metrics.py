@@ -7,9 +7,11 @@ import os
 import random
 import re
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
@@ -37,13 +39,18 @@ def page(server: Server, accept: str = "", query: str = "") -> str:
         return answer.read().decode()
 
 
-def work(server: Server) -> None:
-    """Turns that go on from each other, and an answer for each way to fail."""
-    last = None
-    for i in range(ANSWERS):
+def turns(server: Server, count: int, last: str | None = None) -> str:
+    """Turns that go on from each other; the id of the last one."""
+    for i in range(count):
         body = {"input": f"Hello for the {i}th time, and tell me a story.", "max_output_tokens": 24}
         last = post(server, "/v1/responses", body | ({"previous_response_id": last} if last else {}),
                     **{"X-Request-Id": f"turn-{i}"})["id"]
+    return last
+
+
+def work(server: Server) -> None:
+    """What succeeds, and an answer for each way to fail."""
+    turns(server, ANSWERS)
     for path, body in (("/v1/chat/completions", {"messages": []}), ("/v1/nothing", {}), ("/v1/responses", {"input": 5})):
         with pytest.raises(urllib.error.HTTPError):
             post(server, path, body)
@@ -108,6 +115,23 @@ def test_sessions_are_counted(server: Server) -> None:
     assert found[("cairn_route_requests_total", ("code", "2xx"), *route)] == ANSWERS
     assert found[("cairn_route_requests_total", ("code", "4xx"), *route)] == 1
     assert found[("cairn_route_requests_total", ("code", "4xx"), ("method", "other"), ("route", "other"))] >= 1
+
+
+def test_a_restart_shows_in_the_tiers(tmp_path: Path) -> None:
+    """The next turn after it finds its history in Redis, and the metrics say so."""
+    with serve("--state.directory", str(tmp_path)) as before:
+        last = turns(before, ANSWERS)
+        while before.metric("cairn_write_behind_pages") > 0:
+            time.sleep(0.05)
+        assert before.metric("cairn_write_behind_oldest_seconds") == 0
+    with serve("--state.directory", str(tmp_path)) as after:
+        turns(after, 1, last)
+        assert after.metric('cairn_turns_resumed_total{tier="redis"}') == 1
+        found = after.metric('cairn_resumed_tokens_total{tier="redis"}')
+        assert found == after.metric('cairn_cached_tokens_total{tier="redis"}') >= 64
+        assert after.metric('cairn_resumed_tokens_total{tier="none"}') > 0
+        assert after.metric("cairn_restore_seconds_count") == 1
+        assert 0 < after.metric('cairn_generation_phase_seconds_sum{phase="restore"}') < after.metric("cairn_generation_seconds_sum")
 
 
 def test_vllms_names_are_read(server: Server) -> None:
