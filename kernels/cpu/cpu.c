@@ -42,8 +42,7 @@ static void run_step(cn_cpu *cpu, cn_ticket ticket)
     const cn_clock clock = cn_clock_system();
     const uint64_t start_ns = cn_clock_now_ns(&clock);
     cn_forward_prepare(cpu, step);
-    cpu->running = step;
-    step->code = cn_group_run(cpu, CN_CPU_STEP);
+    step->code = cn_group_run(cpu, step);
     if (step->code != CN_OK) step->output_count = 0;
     step->busy_ns = cn_clock_now_ns(&clock) - start_ns;
     atomic_fetch_add_explicit(&cpu->stat_steps, 1, memory_order_relaxed);
@@ -68,7 +67,7 @@ static void *run_device(void *argument)
         }
         pthread_mutex_unlock(&cpu->lock);
         if (io_ready) {
-            cn_group_run(cpu, CN_CPU_IO);
+            cn_pages_move(cpu);
             atomic_store_explicit(&cpu->io_finished, ++io_done, memory_order_release);
         } else {
             run_step(cpu, ++done);

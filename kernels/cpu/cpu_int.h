@@ -139,8 +139,6 @@ typedef struct cn_cpu_rank {
     bool started;
 } cn_cpu_rank;
 
-typedef enum cn_cpu_order { CN_CPU_STEP, CN_CPU_IO } cn_cpu_order;
-
 struct cn_cpu {
     cn_backend base;
     const cn_path *path;
@@ -151,11 +149,11 @@ struct cn_cpu {
     cn_cpu_rank ranks[CN_SHARDS_MAX];    // rank 0 is the device thread
     cn_kv_options kv;
     uint64_t page_bytes;                 // of a whole page, as page_io sees it
-    cn_cpu_slot *slots;                  // tables and settings: changed by rank 0 between orders
+    cn_cpu_slot *slots;                  // tables and settings: changed by rank 0 between steps
     uint32_t pages_per_slot;
 
     cn_cpu_step steps[CN_CPU_STEPS];     // ticket t is in steps[t % CN_CPU_STEPS]
-    cn_cpu_step *running;                // of the order CN_CPU_STEP
+    cn_cpu_step *running;                // what all ranks run
     cn_ticket submitted, reported;       // engine thread
     _Atomic uint64_t finished;           // device thread: last step done
     cn_page_io *io;                      // batch in flight
@@ -177,11 +175,11 @@ void cn_group_close(cn_cpu *cpu);
 /* Runs `prepare` on each rank, each on a thread of its own; the first rank's error if several fail. */
 cn_code cn_group_prepare(cn_cpu *cpu, cn_code (*prepare)(cn_cpu_rank *rank, void *self, cn_err *err),
                          void *self, cn_err *err);
-/* Starts the threads of all ranks but rank 0, which wait for orders. */
+/* Starts the threads of all ranks but rank 0, which wait for steps. */
 cn_code cn_group_start(cn_cpu *cpu, cn_err *err);
-/* Device thread: has all ranks carry out an order and returns when they have. Errors: CN_E_IO, the group
- * was aborted. */
-cn_code cn_group_run(cn_cpu *cpu, cn_cpu_order order);
+/* Device thread: has all ranks run a step and returns when they have. Errors: CN_E_IO, the group was
+ * aborted; ranks may still be at work on what they can no longer finish. */
+cn_code cn_group_run(cn_cpu *cpu, cn_cpu_step *step);
 
 /* weights.c: packs the rank's part of `spec` into rank->model with its workers. `done` counts bytes of all
  * ranks; `progress` is called on rank 0 alone. */
@@ -199,8 +197,9 @@ void cn_weights_free(cn_cpu_model *model);
 /* Row `token` of a rank's part of the embedding as floats, into dim floats. */
 void cn_weights_embed(const cn_packed *embed, uint32_t token, uint32_t dim, float *out);
 
-/* pages.c: carries out cpu->io for the rank's part of the pages. */
-void cn_pages_move(cn_cpu_rank *rank);
+/* pages.c: device thread, between steps: carries out cpu->io. It needs no rank, so pages that are complete can be
+ * saved from a group that was aborted. */
+void cn_pages_move(cn_cpu *cpu);
 
 /* scratch.c: everything that kv_create allocates for a rank (rank 0's includes steps and slots); freed by
  * cn_scratch_free. */

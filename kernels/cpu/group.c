@@ -3,11 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How it works. The device thread is rank 0. The others wait until it broadcasts an order, carry it out
- * beside it, and meet it when they are done, so that between two orders no rank works and everything
- * they share (tables, settings, the step) may be changed by rank 0 alone. A rank that finds the group
- * aborted leaves: that is also how the group is ended. A rank that is alone has no end and meets
- * nobody. */
+/* How it works. The device thread is rank 0. All ranks meet, run a step, and meet again, so that between
+ * two steps no rank works and everything (tables, settings, the step, the pages of all ranks) is rank 0's
+ * to read and to change. A rank that finds the group aborted leaves: that is also how the group is ended.
+ * A rank that is alone has no end and meets nobody. */
 
 // ---- open and close
 
@@ -85,27 +84,20 @@ cn_code cn_group_prepare(cn_cpu *cpu, cn_code (*prepare)(cn_cpu_rank *rank, void
     return code;
 }
 
-// ---- orders
+// ---- steps
 
-static cn_code carry_out(cn_cpu_rank *rank, cn_cpu_order order)
-{
-    cn_code code = CN_OK;
-    if (order == CN_CPU_STEP) code = cn_forward_run(rank, rank->cpu->running);
-    else cn_pages_move(rank);
-    if (rank->end && code == CN_OK) code = rank->end->ops->barrier(rank->end);
-    return code;
-}
+static cn_code meet(cn_cpu_rank *rank) { return rank->end ? rank->end->ops->barrier(rank->end) : CN_OK; }
 
-static cn_code share_order(cn_cpu_rank *rank, cn_cpu_order *order)
+static cn_code run_step(cn_cpu_rank *rank)
 {
-    return rank->end->ops->broadcast(rank->end, 0, order, sizeof *order);
+    cn_code code = meet(rank);
+    if (code == CN_OK) code = cn_forward_run(rank, rank->cpu->running);
+    return code == CN_OK ? meet(rank) : code;
 }
 
 static void *run_rank(void *argument)
 {
-    cn_cpu_rank *rank = argument;
-    cn_cpu_order order = CN_CPU_STEP;
-    while (share_order(rank, &order) == CN_OK && carry_out(rank, order) == CN_OK) {
+    while (run_step(argument) == CN_OK) {
     }
     return NULL;
 }
@@ -119,9 +111,8 @@ cn_code cn_group_start(cn_cpu *cpu, cn_err *err)
     return code;
 }
 
-cn_code cn_group_run(cn_cpu *cpu, cn_cpu_order order)
+cn_code cn_group_run(cn_cpu *cpu, cn_cpu_step *step)
 {
-    cn_cpu_rank *rank = &cpu->ranks[0];
-    const cn_code code = rank->end ? share_order(rank, &order) : CN_OK;
-    return code == CN_OK ? carry_out(rank, order) : code;
+    cpu->running = step;
+    return run_step(&cpu->ranks[0]);
 }

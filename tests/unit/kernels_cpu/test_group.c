@@ -65,14 +65,15 @@ static cn_code submit_next(cn_backend *backend, uint32_t slot, uint32_t position
     return cn_cpu_ops.step_submit(backend, &step, &ticket);
 }
 
-static void move_pages(cn_backend *backend, cn_page_io_kind kind, unsigned char *host, uint32_t first)
+static void move_pages(cn_backend *backend, cn_page_io_kind kind, unsigned char *host, uint32_t first,
+                       uint32_t count)
 {
     cn_kv_info info;
     cn_page_io ops[3];
     cn_ticket ticket;
     cn_cpu_ops.kv_info(backend, &info);
-    for (uint32_t i = 0; i < 3; i++) ops[i] = (cn_page_io){kind, {first + i}, host + i * info.page_bytes};
-    assert_int_equal(cn_cpu_ops.page_io(backend, ops, 3, &ticket), CN_OK);
+    for (uint32_t i = 0; i < count; i++) ops[i] = (cn_page_io){kind, {first + i}, host + i * info.page_bytes};
+    assert_int_equal(cn_cpu_ops.page_io(backend, ops, count, &ticket), CN_OK);
     while (!cn_cpu_ops.page_io_done(backend, ticket)) sched_yield();
 }
 
@@ -98,7 +99,7 @@ static void run(const random_model *model, const int32_t *prompt, uint32_t ranks
     out->page_bytes = info.page_bytes;
     out->pages = calloc(3, info.page_bytes);
     assert_non_null(out->pages);
-    move_pages(backend, CN_PAGE_READ, out->pages, PAGES_EACH);
+    move_pages(backend, CN_PAGE_READ, out->pages, PAGES_EACH, 3);
     for (uint32_t i = 0; i < ANSWER; i++) {
         assert_int_equal(submit_next(backend, 1, PROMPT + i), CN_OK);
         out->answer[i] = wait_for_step(backend).outputs[0];
@@ -182,9 +183,9 @@ static void hand_over(const random_model *model, const int32_t *prompt, uint32_t
     unsigned char *pages = malloc(3 * info.page_bytes);
     assert_non_null(pages);
     begin(source, 0, prompt);
-    move_pages(source, CN_PAGE_READ, pages, 0);
+    move_pages(source, CN_PAGE_READ, pages, 0, 3);
     begin(target, 2, prompt);    // for the slot's settings and its first token; its pages are replaced
-    move_pages(target, CN_PAGE_WRITE, pages, 2 * PAGES_EACH);
+    move_pages(target, CN_PAGE_WRITE, pages, 2 * PAGES_EACH, 3);
     for (uint32_t i = 0; i < ANSWER; i++) {
         assert_int_equal(submit_next(source, 0, PROMPT + i), CN_OK);
         assert_int_equal(submit_next(target, 2, PROMPT + i), CN_OK);
@@ -193,7 +194,7 @@ static void hand_over(const random_model *model, const int32_t *prompt, uint32_t
         assert_memory_equal(&want, &got, sizeof want);
     }
     memset(pages, 0xFF, 3 * info.page_bytes);        // NaN everywhere: so they are what is read
-    move_pages(target, CN_PAGE_WRITE, pages, 2 * PAGES_EACH);
+    move_pages(target, CN_PAGE_WRITE, pages, 2 * PAGES_EACH, 3);
     assert_int_equal(submit_next(target, 2, PROMPT + ANSWER), CN_OK);
     assert_int_equal(wait_for_step(target).outputs[0].code, CN_E_NUMERIC);
     free(pages);
@@ -215,7 +216,8 @@ static void pages_move_between_groups(void **state)
     on_all_models(hand_over_between_all);
 }
 
-/* Catches an abort that leaves a rank or the step waiting, or outputs of a step that failed. */
+/* Catches an abort that leaves a rank or the step waiting, outputs of a step that failed, and pages that can no
+ * longer be saved, or only seem to be. */
 static void an_aborted_group_fails_its_steps(void **state)
 {
     random_model model;
@@ -226,7 +228,12 @@ static void an_aborted_group_fails_its_steps(void **state)
     for (uint32_t ranks = 2; ranks <= 8; ranks *= 2) {
         cn_backend *backend = open_backend(&model, ranks, CN_NUMERICS_DEFAULT);
         cn_collective *end = ((cn_cpu *)backend)->ranks[ranks - 1].end;
+        cn_kv_info info;
+        cn_cpu_ops.kv_info(backend, &info);
+        unsigned char *before = malloc(2 * info.page_bytes), *after = calloc(2, info.page_bytes);
+        assert_true(before && after);
         assert_int_equal(begin(backend, 0, prompt).code, CN_OK);
+        move_pages(backend, CN_PAGE_READ, before, 0, 2);         // the full ones
         assert_int_equal(submit_next(backend, 0, PROMPT), CN_OK);
         assert_int_equal(submit_next(backend, 0, PROMPT + 1), CN_OK);
         end->ops->abort(end);
@@ -236,6 +243,10 @@ static void an_aborted_group_fails_its_steps(void **state)
         const cn_step_result result = wait_for_step(backend);
         assert_int_equal(result.code, CN_E_IO);
         assert_int_equal(result.output_count, 0);
+        move_pages(backend, CN_PAGE_READ, after, 0, 2);
+        assert_memory_equal(before, after, 2 * info.page_bytes);
+        free(before);
+        free(after);
         cn_cpu_ops.close(backend);
     }
     random_model_close(&model);
