@@ -247,8 +247,8 @@ void cn_stack_run_timers(void)
     const uint64_t now_ns = cn_clock_now_ns(&the.clock);
     const uint32_t tick = (uint32_t)(now_ns / TICK_NS);
     if (tick != tcp_ticks) tcp_tmr_to(tick);
-    atomic_store_explicit(&the.counts.half_open, tcp_syn_count, memory_order_relaxed);
-    atomic_store_explicit(&the.counts.time_waiting, tcp_tw_count, memory_order_relaxed);
+    atomic_store_explicit(&the.counts.half_open, tcp_list_counts[TCP_COUNTED_SYN], memory_order_relaxed);
+    atomic_store_explicit(&the.counts.time_waiting, tcp_list_counts[TCP_COUNTED_TW], memory_order_relaxed);
     if (now_ns >= the.neighbour_timer_ns) {
         the.neighbour_timer_ns = now_ns + NEIGHBOUR_TIMER_NS;
         etharp_tmr();

@@ -30,6 +30,8 @@ static const tcp_script opening[] = {
         "+4010\n> S. 0 mss mtu\n+3500\n< . 1 ack 1\n> R. 1\nopened 0\n", 0},
     {"a second SYN is answered like the first", SYN "< S 0 mss 1000\n> S. 0 ack 1 mss mtu\n"
         "< . 1 ack 1\nopened\n", 0},
+    {"copies of a SYN do not use up our patience", SYN SYN SYN SYN SYN SYN SYN "+1020\n> S. 0 ack 1 mss mtu\n+2020\n"
+        "> S. 0 ack 1 mss mtu\n< . 1 ack 1\nopened\n", 0},
     {"another SYN in SYN_RCVD is challenged", SYN "< S 5000 mss 1000\n> . 1 ack 1\n< . 1 ack 1\n"
         "opened\n", 0},
     {"a wrong ACK in SYN_RCVD is reset", SYN "< . 1 ack 7\n> R. 7\n< . 1 ack 0\n> R. 0\n"
@@ -146,6 +148,9 @@ static const tcp_script sending[] = {
         "< . 1 ack 1 win 0\nopened\nwrite 500\nnone\n< . 1 ack 1 win 100\nwrite 200\n+190\n+30\n"
         "> . 1+100\n< . 1 ack 101 win 60000\n> . 101+400\n> . 501+50\n> . 551+50\n> . 601+50\n"
         "> . 651+50\n< . 1 ack 701\nnone\n", 0},
+    {"the end of a segment that is cut stays at its end", "< S 0 mss 1000 win 0\n> S. 0 mss mtu\n"
+        "< . 1 ack 1 win 0\nopened\nwrite 500\nfinish\nnone\n< . 1 ack 1 win 100\n+190\n+30\n"
+        "> . 1+100\n< . 1 ack 101 win 60000\n> F. 101+400\n", 0},
     {"a closed window is probed, less and less often", OPEN_WIN("0") "write 100\nnone\n+190\n+30\n"
         "> . 1+1 ack 1\n< . 1 ack 1 win 0\n+360\n+50\n> . 1+1\n< . 1 ack 1 win 0\n+750\n+60\n"
         "> . 1+1\n< . 1 ack 1 win 1000\n> . 1+100\n< . 1 ack 101\n", 0},
@@ -160,6 +165,13 @@ static const tcp_script sending[] = {
         "+750\n+60\n> . 1+100\n< . 1 ack 101\n+5000\nnone\n", 0},
     {"who never acknowledges is given up", OPEN "write 100\n> . 1+100\n+60000\ndrain\nclosed 0\n+60000\ndrain\n"
         "closed\n< . 1 ack 101\n> R. 101\n", 0},
+    {"a path that may be narrower gets shorter segments", "< S 0 mss 1400\n> S. 0 mss mtu\n< . 1 ack 1\n"
+        "opened\nwrite 2800\n> . 1+1400\n> . 1401+1400\n+190\n+30\n> . 1+1400\nnone\n+410\n> . 1+1220\n"
+        "none\n< . 1 ack 1221\n> . 1221+180\n> . 1401+1220\n> . 2621+180\n"
+        "< . 1 ack 2801\nwrite 3000\n> . 2801+1220\n> . 4021+1220\n", 0},
+    {"one time-out alone leaves segments as long as they are", "< S 0 mss 1400\n> S. 0 mss mtu\n< . 1 ack 1\n"
+        "opened\nwrite 1400\n> . 1+1400\n+190\n+30\n> . 1+1400\n< . 1 ack 1401\nwrite 1400\n"
+        "> . 1401+1400\n", 0},
     {"a time-out sends one segment", OPEN SENT5 "+210\n> . 1+1000\nnone\n< . 1 ack 5001\n+1000\nnone\n", 0},
     {"after a time-out what is missing follows", OPEN SENT5 "+210\n> . 1+1000\n< . 1 ack 1001\n"
         "> . 1001+1000\n> . 2001+1000\nnone\n", 0},

@@ -12,10 +12,12 @@
  * done in the end. A seed says everything about a run; CN_SEED repeats one, CN_RUNS says how many. */
 
 #if defined(CN_SLOW_ASSERTS)
-enum { PEER_MAX = 4, RUNS = 1000 };          // under sanitizers
+enum { RUNS = 1000 };                        // under sanitizers
 #else
-enum { PEER_MAX = 4, RUNS = 10000 };
+enum { RUNS = 10000 };
 #endif
+// A SYN that comes again once its connection has ended is half open for a while: there is room for it.
+enum { PEER_MAX = 4, PLACES = 2 * PEER_MAX };
 static const uint64_t GIVE_UP_NS = 400000000000;
 
 typedef struct server_side {                 // one connection, as the handler sees it
@@ -32,7 +34,7 @@ typedef struct run {
     uint64_t seed;
     tcp_peer peers[PEER_MAX];
     uint32_t peer_count;
-    server_side sides[PEER_MAX];
+    server_side sides[PLACES];
 } run;
 
 static server_side *side(run *r, cn_conn conn) { return &r->sides[conn.index]; }
@@ -111,7 +113,7 @@ static void on_closed(void *self, cn_conn conn)
 
 static void resume_some(run *r)
 {
-    for (uint32_t i = 0; i < PEER_MAX; i++) {
+    for (uint32_t i = 0; i < PLACES; i++) {
         server_side *s = &r->sides[i];
         if (!s->open || !s->held || test_rng_below(&r->rng, 3)) continue;
         s->held = false;
@@ -201,7 +203,7 @@ static void run_seed(run *r, uint64_t seed, uint32_t most)
     r->rng = (test_rng){seed};
     const cn_nic_lossy_rates received = rates(&r->rng, most), sent = rates(&r->rng, most);
     const wire_options options = {
-        .v6 = test_rng_below(&r->rng, 2), .seed = seed, .connection_max = PEER_MAX,
+        .v6 = test_rng_below(&r->rng, 2), .seed = seed, .connection_max = PLACES,
         .frame_count = 1024, .latency_ns = test_rng_below(&r->rng, 2) ? 50000 : 20000000,
         .received = most ? &received : NULL, .sent = most ? &sent : NULL,
         .handler = {r, on_opened, on_received, on_writable, on_closed}};
@@ -222,11 +224,11 @@ static void run_seed(run *r, uint64_t seed, uint32_t most)
         }
         advance(r);
     }
-    for (uint32_t i = 0; i < r->peer_count; i++) {
+    for (uint32_t i = 0; i < PLACES; i++) {
         assert_int_equal(r->sides[i].got, r->sides[i].receive_bytes);
         assert_int_equal(r->sides[i].written, r->sides[i].send_bytes);
-        tcp_peer_close(&r->peers[i]);
     }
+    for (uint32_t i = 0; i < r->peer_count; i++) tcp_peer_close(&r->peers[i]);
     wire_close(&r->wire);
 }
 
