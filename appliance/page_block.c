@@ -319,7 +319,7 @@ void cn_page_block_slow(const cn_page *p, cn_buf *out)
     }
     cn_buf_add_text(
         out, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"h-slow\">"
-             "<table class=\"slow\"><thead><tr><th scope=\"col\">Ended</th><th scope=\"col\">"
+             "<table class=\"slow bars\"><thead><tr><th scope=\"col\">Ended</th><th scope=\"col\">"
              "Request</th><th scope=\"col\">Route</th><th scope=\"col\" class=\"n\">Status</th>"
              "<th scope=\"col\" class=\"n\">Tokens</th><th scope=\"col\" class=\"n\">Time</th>"
              "<th scope=\"col\">Where it went</th></tr></thead><tbody>");
@@ -339,8 +339,8 @@ void cn_page_block_config(const cn_page *p, cn_buf *out)
     }
     cn_buf_add_text(
         out, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"h-config\">"
-             "<table><thead><tr><th scope=\"col\">Key</th><th scope=\"col\">Value</th>"
-             "<th scope=\"col\">Set by</th></tr></thead><tbody>");
+             "<table class=\"keys\"><thead><tr><th scope=\"col\">Key</th>"
+             "<th scope=\"col\">Value</th><th scope=\"col\">Set by</th></tr></thead><tbody>");
     for (uint32_t i = 0; i < p->setting_count; i++) {
         const cn_page_setting *s = &p->settings[i];
         cn_buf_add_format(out, "<tr><th scope=\"row\" class=\"mono\">%s</th><td class=\"mono\">",
