@@ -184,6 +184,7 @@ static cn_code open_session(serve *s, cn_err *err)
         .chain_max = (uint32_t)limits->history_turns,
         .call_max = (uint32_t)(limits->connections + limits->background_turns),
         .cache_bytes = s->settings->state_cache_bytes,
+        .metrics = s->metrics,
     };
     if (!options.store) return CN_OK;
     cn_store_port_attach(options.store, &s->front.wake);

@@ -112,6 +112,7 @@
     X(store_pending,         gauge,   "cairn_store_pending_operations",      "",               "Operations that the log has and has not answered.") \
     X(store_failed,         counter, "cairn_store_failed_total",           "",                "Operations on the log that were not done in time.") \
     X(store_full,           counter, "cairn_store_full_total",             "",                "Writes that the log refused because it is full.") \
+    X(turns_withdrawn,      counter, "cairn_turns_withdrawn_total",        "",                "Turns that were stored too late for the head of their conversation, and taken back.") \
     X(store_pages_written,  counter, "cairn_store_pages_total",            "result=\"written\"", "KV pages sent to Redis or asked of it.") \
     X(store_pages_read,     counter, "cairn_store_pages_total",            "result=\"read\"", "KV pages sent to Redis or asked of it.") \
     X(store_pages_absent,   counter, "cairn_store_pages_total",            "result=\"absent\"", "KV pages sent to Redis or asked of it.") \

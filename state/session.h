@@ -21,6 +21,7 @@
 #include "base/arena.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/metrics.h"
 #include "base/random.h"
 #include "state/page_key.h"
 #include "state/store.h"
@@ -159,6 +160,7 @@ typedef struct cn_session_options {
     uint32_t chain_max;                  // turns of one history, and of one tree
     uint32_t call_max;                   // in flight
     uint64_t cache_bytes;                // of records of turns, for the next history; 0: none
+    cn_metrics *metrics;                 // NULL: nothing is counted
 } cn_session_options;
 
 cn_code cn_session_open(const cn_session_options *options, cn_session **out, cn_err *err);

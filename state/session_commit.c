@@ -61,6 +61,7 @@ static void withdrawn(cn_session *session, cn_session_work *work)
     // Whether it worked makes no difference to the caller: the head is certain, and an orphan is
     // forgotten in time.
     const commit *c = work->own;
+    if (session->options.metrics) cn_metrics_add(&session->options.metrics->turns_withdrawn, 1);
     if (c->current.id.text[0]) {
         cn_session_fail(session, work, CN_E_CONFLICT,
                         "%s: another turn was committed meanwhile; it is at %s now",

@@ -23,6 +23,7 @@ typedef struct world {
     cn_clock clock;
     cn_store *store;
     cn_session *sessions[WORLD_SESSIONS]; // as many appliances
+    cn_metrics metrics;                   // of all of them
 } world;
 
 typedef struct world_call {
@@ -42,6 +43,7 @@ static inline void world_options(world *w, uint32_t port, cn_session_options *ou
         .chain_max = 2000,
         .call_max = 64,
         .cache_bytes = w->cache_bytes,
+        .metrics = &w->metrics,
     };
 }
 

@@ -249,8 +249,8 @@ static void one_of_two_wins(void **state)
     world_commit(w, &conversation, 0);
     world_call *calls[2];
     cn_session_id ids[2];
+    for (uint32_t i = 0; i < 2; i++) calls[i] = world_ask(w, CN_SESSION_HISTORY, &conversation);
     for (uint32_t i = 0; i < 2; i++) {
-        calls[i] = world_ask(w, CN_SESSION_HISTORY, &conversation);
         ids[i] = cn_session_id_new(w->sessions[i], "resp_");
         const cn_session_id parent = calls[i]->call.chain[0].id;
         world_turn(&calls[i]->call, &ids[i], i + 1);
@@ -266,6 +266,7 @@ static void one_of_two_wins(void **state)
     assert_int_equal(calls[winner]->call.conversation.revision, 3);
     expect(calls[!winner], CN_E_CONFLICT, conversation.text);
     world_drop(calls[winner]);
+    assert_int_equal(cn_metrics_get(&w->metrics.turns_withdrawn), 1);
     const cn_session_id head = head_of(w, &conversation);
     assert_true(is_same(&head, &ids[winner]));
     expect(world_ask(w, CN_SESSION_TURN, &ids[!winner]), CN_E_NOT_FOUND, ids[!winner].text);
