@@ -53,6 +53,9 @@
     X(capture_dropped,      counter, "cairn_capture_dropped_frames_total", "",                "Frames that a slow `cairn capture` missed.") \
     X(trace_lost,           counter, "cairn_trace_records_lost_total",     "",                "Ended requests that the operator page and the trace file missed.") \
     X(requests,              gauge,   "cairn_requests",                      "",               "Requests that the api has and that are not answered to the end.") \
+    X(ring_requests,         counter, "cairn_ring_full_total",               "ring=\"requests\"", "Times that something waited because the ring to the next thread was full.") \
+    X(ring_answers,          counter, "cairn_ring_full_total",               "ring=\"answers\"", "Times that something waited because the ring to the next thread was full.") \
+    X(ring_events,           counter, "cairn_ring_full_total",               "ring=\"events\"", "Times that something waited because the ring to the next thread was full.") \
     X(limit_connections,     gauge,   "cairn_limit",                         "resource=\"connections\"", "How many there may be of what has a limit.") \
     X(limit_queue,           gauge,   "cairn_limit",                         "resource=\"waiting\"", "How many there may be of what has a limit.") \
     X(limit_sequences,       gauge,   "cairn_limit",                         "resource=\"running\"", "How many there may be of what has a limit.") \

@@ -121,12 +121,19 @@ void cn_http_request_put(cn_http *http, cn_http_request *request)
 
 // ---- messages to the api -----------------------------------------------------------------------
 
+static bool push(cn_http *http, const cn_http_message *message)
+{
+    if (cn_ring_push(http->messages, message)) return true;
+    cn_metrics_add(&http->metrics->ring_requests, 1);
+    return false;
+}
+
 static bool push_request(cn_http *http, cn_http_conn *c)
 {
     const cn_exchange exchange = {c->conn.index, c->exchange_generation + 1};
     const cn_http_message message = {CN_HTTP_REQUEST, exchange, c->request};
     c->request->exchange = exchange;
-    if (!cn_ring_push(http->messages, &message)) return false;
+    if (!push(http, &message)) return false;
     c->exchange_generation = exchange.generation;
     c->request = NULL;
     c->status = 0;
@@ -138,7 +145,7 @@ static bool push_request(cn_http *http, cn_http_conn *c)
 static bool push_gone(cn_http *http, const cn_http_conn *c, uint32_t generation)
 {
     const cn_http_message message = {CN_HTTP_GONE, {c->conn.index, generation}, NULL};
-    if (!cn_ring_push(http->messages, &message)) return false;
+    if (!push(http, &message)) return false;
     http->api_told = true;
     return true;
 }

@@ -33,6 +33,7 @@ void cn_http_request_free(cn_http *http, cn_http_request *request)
 static bool has_room(cn_http *http, size_t count)
 {
     if (cn_ring_space(http->answers) >= count) return true;
+    cn_metrics_add(&http->metrics->ring_answers, 1);
     cn_wake_signal(http->net_wake);
     return false;
 }

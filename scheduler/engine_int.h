@@ -1,4 +1,4 @@
-/* scheduler/engine_int.h: the engine's own structure, for engine.c and compose.c.
+/* scheduler/engine_int.h: the engine's own structure, for engine.c, compose.c and port.c.
  *
  * Threads: engine only, but for `queued` and the options, which every port reads.
  * Memory:  allocated in cn_engine_open. */

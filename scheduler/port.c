@@ -1,6 +1,7 @@
 #include "scheduler/port_int.h"
 
 #include "base/assert.h"
+#include "scheduler/engine_int.h"
 
 cn_code cn_port_open(cn_engine_port *port, cn_engine *engine, uint32_t order_count,
                      uint32_t event_count)
@@ -21,7 +22,10 @@ bool cn_port_has_room(cn_engine_port *port, uint32_t event_count)
     if (cn_ring_space(port->events) >= event_count) return true;
     // The mark goes up before the second look: whoever makes room after it sees the mark.
     atomic_store(&port->starved, true);
-    if (cn_ring_space(port->events) < event_count) return false;
+    if (cn_ring_space(port->events) < event_count) {
+        cn_metrics_add(&port->engine->options.metrics->ring_events, 1);
+        return false;
+    }
     atomic_store(&port->starved, false);
     return true;
 }

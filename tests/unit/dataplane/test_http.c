@@ -204,6 +204,7 @@ static void requests_wait_when_the_ring_is_full(void **state)
         assert_non_null(strstr(first + 1, "HTTP/1.1 200"));
     }
     assert_int_equal(w->request_count, CLIENTS * 2);
+    assert_true(cn_metrics_get(&w->metrics.ring_requests) > 0);
     world_close(w);
 }
 

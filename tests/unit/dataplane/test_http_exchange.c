@@ -30,6 +30,7 @@ static void full_ring_pushes_back(void **state)
     assert_true(signalled(&w->net_wake));
     assert_false(cn_http_end(w->http, x));
     assert_false(cn_http_start(w->http, x, 200, "a/b", 0, ""));
+    assert_int_equal(cn_metrics_get(&w->metrics.ring_answers), 3);
     int calls = 1;
     while (taken < sizeof text) {
         world_round(w);
