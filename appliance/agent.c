@@ -43,10 +43,14 @@ cn_code cn_agent_open(const char *key, const char *address, int *fd, cn_err *err
     const cn_code code = resolve(key, address, &found, err);
     if (code != CN_OK) return code;
     *fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    const bool listens = *fd >= 0 && setsockopt(*fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) == 0 &&
-                         bind(*fd, found->ai_addr, found->ai_addrlen) == 0 && listen(*fd, BACKLOG) == 0;
+    const bool listens = *fd >= 0 &&
+                         setsockopt(*fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) == 0 &&
+                         bind(*fd, found->ai_addr, found->ai_addrlen) == 0 &&
+                         listen(*fd, BACKLOG) == 0;
+    const int why = errno;
     freeaddrinfo(found);
-    return listens ? CN_OK : cn_err_set(err, CN_E_IO, "%s: %.80s: %s", key, address, strerror(errno));
+    if (listens) return CN_OK;
+    return cn_err_set(err, CN_E_IO, "%s: %.80s: %s", key, address, strerror(why));
 }
 
 void cn_agent_answer(int fd, const char *line)

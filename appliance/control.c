@@ -59,7 +59,8 @@ static int connect_to(const char *path)
 
 /* Calls `found` with each server's process id and a connection to it, which it takes over. Removes the
  * sockets of those that are gone; one whose queue is full is passed over. */
-static void each_server(const char *directory, void (*found)(void *self, uint64_t pid, int fd), void *self)
+static void each_server(const char *directory, void (*found)(void *self, uint64_t pid, int fd),
+                        void *self)
 {
     DIR *dir = opendir(directory);
     const struct dirent *entry;
@@ -97,9 +98,11 @@ static cn_code listen_on(cn_control *c, const char *directory, cn_err *err)
     unlink(address.sun_path);
     c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     const mode_t mask = umask(0177);
-    const bool is_bound = c->fd >= 0 && bind(c->fd, (struct sockaddr *)&address, sizeof address) == 0;
+    const bool is_bound =
+        c->fd >= 0 && bind(c->fd, (struct sockaddr *)&address, sizeof address) == 0;
     umask(mask);
-    if (is_bound && listen(c->fd, CN_CONTROL_CLIENTS_MAX) == 0 && rename(address.sun_path, c->path) == 0)
+    if (is_bound && listen(c->fd, CN_CONTROL_CLIENTS_MAX) == 0 &&
+        rename(address.sun_path, c->path) == 0)
         return CN_OK;
     return cn_err_set(err, CN_E_IO, "%s: %s", c->path, strerror(errno));
 }
@@ -170,7 +173,8 @@ static bool take_order(client *at)
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return false;
     if (got > 0) at->len += (size_t)got;
     const char *end = memchr(at->line, '\n', at->len);
-    const bool drains = end && !at->has_ordered && at->len == 6 && memcmp(at->line, "drain\n", 6) == 0;
+    const bool drains =
+        end && !at->has_ordered && at->len == 6 && memcmp(at->line, "drain\n", 6) == 0;
     if (drains) {
         at->has_ordered = true;
         at->len = 0;
@@ -227,8 +231,9 @@ cn_code cn_control_connect(const char *directory, uint64_t pid, int *fd, cn_err 
     if (s.fd >= 0) close(s.fd);
     *fd = -1;
     if (s.count > 1)
-        return cn_err_set(err, CN_E_INVALID, "run_directory: %.200s has several servers; --pid must name one "
-                          "of %s", directory, s.pids);
-    return cn_err_set(err, CN_E_IO, "run_directory: %.200s has no server that answers%s%s; it must be the "
-                      "server's, and its user ours", directory, s.pids[0] ? " but " : "", s.pids);
+        return cn_err_set(err, CN_E_INVALID, "run_directory: %.200s has several servers; --pid must "
+                          "name one of %s", directory, s.pids);
+    return cn_err_set(err, CN_E_IO, "run_directory: %.200s has no server that answers%s%s; it must "
+                      "be the server's, and its user ours", directory, s.pids[0] ? " but " : "",
+                      s.pids);
 }

@@ -35,7 +35,8 @@ static cn_code read_flags(drain *d, int *argc, char **argv, cn_err *err)
             const char *value = i + 1 < *argc ? argv[++i] : "nothing";
             d->pid = strtoull(value, &end, 10);
             if (d->pid == 0 || *end || value[0] == '-')
-                return cn_err_set(err, CN_E_INVALID, "--pid: %.40s; must be the id of a process", value);
+                return cn_err_set(err, CN_E_INVALID, "--pid: %.40s; must be the id of a process",
+                                  value);
         } else {
             argv[kept++] = argv[i];
         }

@@ -29,8 +29,8 @@
  *
  * Both limits, counted together from the signal on, may be changed by SIGHUP on the way. */
 
-enum { TICK_MS = 1000, DRAIN_CHECK_MS = 20, TELL_MS = 1000, LOG_MS = 5000, LAST_MS = 1000, PATIENCE_US = 30000000,
-       ORDERED = -1 };
+enum { TICK_MS = 1000, DRAIN_CHECK_MS = 20, TELL_MS = 1000, LOG_MS = 5000, LAST_MS = 1000,
+       PATIENCE_US = 30000000, ORDERED = -1 };
 static const uint64_t MS = 1000000;
 
 struct cn_life {
@@ -95,7 +95,8 @@ cn_code cn_life_listen(cn_life *life, cn_err *err)
     cn_err why;
     if (cn_control_open(s->run_directory, &life->control, &why) != CN_OK)
         cn_log_event(life->options.log, CN_LOG_INFO, "no_control", cn_log_text("why", why.text));
-    return s->agent_listen[0] ? cn_agent_open("agent.listen", s->agent_listen, &life->agent, err) : CN_OK;
+    if (!s->agent_listen[0]) return CN_OK;
+    return cn_agent_open("agent.listen", s->agent_listen, &life->agent, err);
 }
 
 static int next_signal(const cn_life *life)
@@ -111,8 +112,9 @@ void cn_life_load(cn_life *life, uint64_t done, uint64_t total)
     if (stop) _exit(128 + stop);
     if (now_ns - life->tick_ns < TICK_MS * MS) return;
     life->tick_ns = now_ns;
-    cn_notify_send(&life->notify, "EXTEND_TIMEOUT_USEC=%d\nSTATUS=loading weights: %llu %% of %.1f GB",
-                   PATIENCE_US, (unsigned long long)(total ? done * 100 / total : 100), (double)total / 1e9);
+    cn_notify_send(&life->notify,
+                   "EXTEND_TIMEOUT_USEC=%d\nSTATUS=loading weights: %llu %% of %.1f GB", PATIENCE_US,
+                   (unsigned long long)(total ? done * 100 / total : 100), (double)total / 1e9);
 }
 
 // ---- the doors
@@ -260,8 +262,8 @@ static void tell_progress(cn_life *life, drain *d)
     snprintf(line, sizeof line, "draining: %u requests, %u connections, %u unsaved pages; %.1f s left\n",
              requests, connections, pages, (double)left_ms / 1e3);
     cn_control_tell(life->control, line);
-    cn_notify_send(&life->notify, "EXTEND_TIMEOUT_USEC=%d\nSTATUS=%.*s", PATIENCE_US, (int)strlen(line) - 1,
-                   line);
+    cn_notify_send(&life->notify, "EXTEND_TIMEOUT_USEC=%d\nSTATUS=%.*s", PATIENCE_US,
+                   (int)strlen(line) - 1, line);
     if (d->logged_ns && now_ns - d->logged_ns < LOG_MS * MS) return;
     d->logged_ns = now_ns;
     cn_log_event(life->options.log, CN_LOG_INFO, "draining", cn_log_number("requests", requests),

@@ -28,8 +28,8 @@ static cn_code set_address(cn_notify *n, const char *text, cn_err *err)
 {
     const size_t len = strlen(text);
     if ((text[0] != '/' && text[0] != '@') || len < 2 || len >= sizeof n->address.sun_path)
-        return cn_err_set(err, CN_E_INVALID, "NOTIFY_SOCKET: %.100s; must be /PATH or @NAME of at most %zu "
-                          "bytes", text, sizeof n->address.sun_path - 1);
+        return cn_err_set(err, CN_E_INVALID, "NOTIFY_SOCKET: %.100s; must be /PATH or @NAME of at "
+                          "most %zu bytes", text, sizeof n->address.sun_path - 1);
     n->address.sun_family = AF_UNIX;
     memcpy(n->address.sun_path, text, len + 1);
     if (text[0] == '@') n->address.sun_path[0] = '\0';

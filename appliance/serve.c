@@ -35,8 +35,8 @@
  *    net (http, transport) ──▶ api (routes, text) ──▶ engine ──▶ the backend's own threads
  *
  * A loop polls its room until nothing is left to do, announces sleep, polls once more, and sleeps.
- * The main thread tends them (appliance/life.h). Draining goes the way of a request: the api refuses new ones,
- * the net stops listening, and once every answer has left, the threads end in the same order.
+ * The main thread tends them (appliance/life.h). Draining goes the way of a request: the net stops
+ * listening, the api refuses new ones, and once every answer has left, the threads end in that order.
  *
  * Beside them, the state thread carries out what the api and the engine want of the store. */
 

@@ -65,7 +65,8 @@ static cn_code parse_line(const char *line, cn_proxy_header *out, cn_err *err)
     if (!take_word(&at, family, sizeof family)) return wrong(err, "no protocol behind PROXY");
     if (strcmp(family, "UNKNOWN") == 0) return CN_OK;
     const bool v6 = strcmp(family, "TCP6") == 0;
-    if (!v6 && strcmp(family, "TCP4") != 0) return wrong(err, "a protocol other than TCP4, TCP6, UNKNOWN");
+    if (!v6 && strcmp(family, "TCP4") != 0)
+        return wrong(err, "a protocol other than TCP4, TCP6, UNKNOWN");
     for (int i = 0; i < 2; i++) {
         if (!take_word(&at, hosts[i], sizeof hosts[i]) ||
             inet_pton(v6 ? AF_INET6 : AF_INET, hosts[i], ip) != 1)
@@ -85,7 +86,8 @@ static cn_code parse_v1(const char *data, size_t len, cn_proxy_header *out, cn_e
     char line[V1_BYTES_MAX + 1];
     const size_t seen = len < V1_BYTES_MAX ? len : V1_BYTES_MAX;
     const char *end = memchr(data, '\n', seen);
-    if (memchr(data, '\0', end ? (size_t)(end - data) : seen)) return wrong(err, "a zero byte in its line");
+    if (memchr(data, '\0', end ? (size_t)(end - data) : seen))
+        return wrong(err, "a zero byte in its line");
     if (!end) return seen < V1_BYTES_MAX ? CN_OK : wrong(err, "a line of more than 107 bytes");
     const size_t bytes = (size_t)(end - data) + 1;
     if (end[-1] != '\r') return wrong(err, "a line that does not end in CR LF");
