@@ -121,7 +121,9 @@ def test_a_restart_shows_in_the_tiers(tmp_path: Path) -> None:
     """The next turn after it finds its history in Redis, and the metrics say so."""
     with serve("--state.directory", str(tmp_path)) as before:
         last = turns(before, ANSWERS)
+        end = time.monotonic() + 60
         while before.metric("cairn_write_behind_pages") > 0:
+            assert time.monotonic() < end, "pages are not saved"
             time.sleep(0.05)
         assert before.metric("cairn_write_behind_oldest_seconds") == 0
     with serve("--state.directory", str(tmp_path)) as after:
