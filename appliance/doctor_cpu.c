@@ -7,6 +7,8 @@
 
 #include "dataplane/host_tree.h"
 
+#define CLOCK_SOURCE "/sys/devices/system/clocksource/clocksource0/"
+
 // What an instruction set of the CPU backend needs (kernels/cpu/path_choose.c), best first.
 static const struct {
     const char *path;
@@ -126,7 +128,6 @@ static bool look_at_governor(const cn_doctor_case *c, cn_doctor_finding *f)
 
 static bool look_at_clock_source(const cn_doctor_case *c, cn_doctor_finding *f)
 {
-#define CLOCK_SOURCE "/sys/devices/system/clocksource/clocksource0/"
     static const char *const slow[] = {"hpet", "acpi_pm", "jiffies", "refined-jiffies", "pit"};
     char now[32], available[128] = "";
     if (!cn_host_tree_line(c->root, now, sizeof now, CLOCK_SOURCE "current_clocksource")) return false;
@@ -163,17 +164,17 @@ static bool look_at_vulnerabilities(const cn_doctor_case *c, cn_doctor_finding *
     static const char directory[] = "/sys/devices/system/cpu/vulnerabilities";
     char path[512], line[256];
     snprintf(path, sizeof path, "%s%s", c->root, directory);
-    DIR *open = opendir(path);
-    if (!open) return false;
+    DIR *entries = opendir(path);
+    if (!entries) return false;
     cn_doctor_say(f, CN_NIC_FINE, "the kernel guards against what is known");
-    for (const struct dirent *entry; (entry = readdir(open));) {
+    for (const struct dirent *entry; (entry = readdir(entries));) {
         if (!cn_host_tree_line(c->root, line, sizeof line, "%s/%s", directory, entry->d_name)) continue;
         if (strncmp(line, "Vulnerable", 10) != 0) continue;
         cn_doctor_say(f, CN_NIC_POOR, "%.40s: %.120s", entry->d_name, line);
         cn_doctor_fix(f, "apt-get install -y intel-microcode amd64-microcode && reboot");
         break;
     }
-    closedir(open);
+    closedir(entries);
     return true;
 }
 

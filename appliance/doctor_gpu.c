@@ -16,10 +16,10 @@ static uint32_t each_gpu(const cn_doctor_case *c, cn_doctor_finding *f,
 {
     char full[512], vendor[16], class[16];
     snprintf(full, sizeof full, "%.250s" PCI, c->root);
-    DIR *open = opendir(full);
+    DIR *entries = opendir(full);
     uint32_t count = 0;
     bool done = false;
-    for (const struct dirent *entry; open && !done && (entry = readdir(open));) {
+    for (const struct dirent *entry; entries && !done && (entry = readdir(entries));) {
         if (!cn_host_tree_line(c->root, vendor, sizeof vendor, PCI "/%s/vendor", entry->d_name) ||
             !cn_host_tree_line(c->root, class, sizeof class, PCI "/%s/class", entry->d_name) ||
             strcmp(vendor, "0x10de") != 0 || strncmp(class, "0x03", 4) != 0)
@@ -27,7 +27,7 @@ static uint32_t each_gpu(const cn_doctor_case *c, cn_doctor_finding *f,
         count++;
         done = look && look(c, entry->d_name, f);
     }
-    if (open) closedir(open);
+    if (entries) closedir(entries);
     return count;
 }
 

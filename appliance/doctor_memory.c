@@ -8,11 +8,12 @@
 
 static const uint64_t MIB = 1 << 20;
 
+// A line of /proc/meminfo; 0 if it is not there. Most count KiB, some pages.
 static uint64_t meminfo(const cn_doctor_case *c, const char *field)
 {
     char value[64];
     if (!cn_host_tree_field(c->root, "/proc/meminfo", field, value, sizeof value)) return 0;
-    return strtoull(value, NULL, 10) * 1024;
+    return strtoull(value, NULL, 10);
 }
 
 // What the configuration will take: weights, pages, and the private servers' shares.
@@ -37,7 +38,7 @@ static void fix_need(const cn_doctor_case *c, cn_doctor_finding *f)
 
 static bool look_at_memory(const cn_doctor_case *c, cn_doctor_finding *f)
 {
-    const uint64_t need = needed_bytes(c), available = meminfo(c, "MemAvailable:");
+    const uint64_t need = needed_bytes(c), available = meminfo(c, "MemAvailable:") * 1024;
     if (!c->memory_bytes) return false;
     const bool fits = need <= c->memory_bytes, fits_now = need <= available;
     cn_doctor_say(f, fits_now ? CN_NIC_FINE : fits ? CN_NIC_POOR : CN_NIC_BROKEN,
@@ -129,11 +130,11 @@ static bool look_at_maps(const cn_doctor_case *c, cn_doctor_finding *f)
 
 static bool look_at_idle_pages(const cn_doctor_case *c, cn_doctor_finding *f)
 {
-    const uint64_t pages = meminfo(c, "HugePages_Total:") / 1024, size = meminfo(c, "Hugepagesize:");
-    if (c->is_dpdk || !size) return false;
+    const uint64_t pages = meminfo(c, "HugePages_Total:"), size_kib = meminfo(c, "Hugepagesize:");
+    if (c->is_dpdk || !size_kib) return false;
     cn_doctor_say(f, pages ? CN_NIC_POOR : CN_NIC_FINE, pages
                   ? "%llu MiB are set aside as huge pages, which only transport dpdk uses"
-                  : "%llu MiB are set aside", (unsigned long long)(pages * size / MIB));
+                  : "%llu MiB are set aside", (unsigned long long)(pages * size_kib / 1024));
     cn_doctor_fix(f, "sysctl -w vm.nr_hugepages=0");
     return true;
 }

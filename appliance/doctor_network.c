@@ -66,18 +66,16 @@ static bool find_socket(const cn_doctor_case *c, const char *host, unsigned port
 
 static bool process_has(const cn_doctor_case *c, const char *pid, const char *socket)
 {
-    char path[512], descriptor[600], target[64];
-    snprintf(path, sizeof path, "/proc/%.20s/fd", pid);
-    char full[1024];
-    snprintf(full, sizeof full, "%.250s%s", c->root, path);
-    DIR *open = opendir(full);
+    char full[512], descriptor[128], target[64];
+    snprintf(full, sizeof full, "%.250s/proc/%.20s/fd", c->root, pid);
+    DIR *entries = opendir(full);
     bool found = false;
-    for (const struct dirent *entry; open && !found && (entry = readdir(open));) {
-        snprintf(descriptor, sizeof descriptor, "%s/%.40s", path, entry->d_name);
+    for (const struct dirent *entry; entries && !found && (entry = readdir(entries));) {
+        snprintf(descriptor, sizeof descriptor, "/proc/%.20s/fd/%.40s", pid, entry->d_name);
         found = cn_host_tree_link(c->root, descriptor, target, sizeof target) &&
                 strcmp(target, socket) == 0;
     }
-    if (open) closedir(open);
+    if (entries) closedir(entries);
     return found;
 }
 
@@ -87,13 +85,13 @@ static bool find_holder(const cn_doctor_case *c, unsigned long inode, char pid[2
     char socket[48], full[512];
     snprintf(socket, sizeof socket, "socket:[%lu]", inode);
     snprintf(full, sizeof full, "%.250s/proc", c->root);
-    DIR *open = opendir(full);
+    DIR *entries = opendir(full);
     bool found = false;
-    for (const struct dirent *entry; open && !found && (entry = readdir(open));) {
+    for (const struct dirent *entry; entries && !found && (entry = readdir(entries));) {
         found = isdigit((unsigned char)entry->d_name[0]) && process_has(c, entry->d_name, socket);
         if (found) snprintf(pid, 24, "%.20s", entry->d_name);
     }
-    if (open) closedir(open);
+    if (entries) closedir(entries);
     return found && cn_host_tree_line(c->root, name, 32, "/proc/%s/comm", pid);
 }
 
@@ -214,10 +212,10 @@ static bool look_at_interrupts(const cn_doctor_case *c, cn_doctor_finding *f)
     char full[512], list[256];
     if (!c->is_dpdk || !lcore[0]) return false;
     snprintf(full, sizeof full, "%.250s/proc/irq", c->root);
-    DIR *open = opendir(full);
-    if (!open) return false;
+    DIR *entries = opendir(full);
+    if (!entries) return false;
     cn_doctor_say(f, CN_NIC_FINE, "none is sent to CPU %s", lcore);
-    for (const struct dirent *entry; (entry = readdir(open));) {
+    for (const struct dirent *entry; (entry = readdir(entries));) {
         if (!isdigit((unsigned char)entry->d_name[0])) continue;
         if (!cn_host_tree_line(c->root, list, sizeof list, "/proc/irq/%.20s/smp_affinity_list",
                                entry->d_name) || !cn_host_tree_list_has(list, atoi(lcore)))
@@ -228,7 +226,7 @@ static bool look_at_interrupts(const cn_doctor_case *c, cn_doctor_finding *f)
                       "cairn && reboot", lcore);
         break;
     }
-    closedir(open);
+    closedir(entries);
     return true;
 }
 

@@ -1,12 +1,15 @@
 """The systemd units: sound, tight by systemd's own count, and what they make on a system below a root of the test's."""
+import json
 import re
 import shutil
+import signal
 import subprocess
+import urllib.request
 from pathlib import Path
 
 import pytest
 
-from cli.program import TOP
+from cli.program import CAIRN, CLEAN, DEMO, TOP
 
 UNITS = TOP / "deploy/systemd"
 pytestmark = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd here")
@@ -80,3 +83,39 @@ def test_variables_of_the_kernel_exist(name: str) -> None:
             key, value = (word.strip() for word in line.split("="))
             path = Path("/proc/sys") / key.replace(".", "/")
             assert value.isdigit() and (path.exists() or not path.parent.exists()), key
+
+
+def system_calls(group: str) -> set[str]:
+    """The calls of one of systemd's groups, with those of the groups in it."""
+    text = subprocess.run(["systemd-analyze", "syscall-filter", group], capture_output=True, text=True, check=True).stdout
+    words = [line.strip() for line in text.splitlines()[1:] if line.strip() and not line.strip().startswith("#")]
+    return {call for word in words for call in (system_calls(word) if word[0] == "@" else {word})}
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="no strace here")
+def test_what_the_program_calls_is_allowed(tmp_path: Path) -> None:
+    """Every system call of a server and its private Redis servers, from the start over an answer to the end, passes
+    the filter of the unit."""
+    allowed: set[str] = set()
+    for words in re.findall(r"^SystemCallFilter=(.*)", (UNITS / "cairn.service").read_text(), re.M):
+        calls = {call for word in words.removeprefix("~").split()
+                 for call in (system_calls(word) if word[0] == "@" else {word})}
+        allowed = allowed - calls if words[0] == "~" else allowed | calls
+    trace = tmp_path / "trace"
+    tracer = subprocess.Popen(["strace", "-f", "-qq", "-o", trace, CAIRN, "serve", "--model", DEMO, "--listen",
+                               "127.0.0.1:0", "--log.level", "off", "--state.directory", tmp_path / "state",
+                               "--run_directory", tmp_path / "run"], env=CLEAN, stdout=subprocess.PIPE, text=True)
+    found = re.fullmatch(r"listening on (\S+)\n", tracer.stdout.readline())
+    if not found:
+        tracer.wait()
+        pytest.skip("strace may not trace here")
+    body = json.dumps({"input": "Hi!", "max_output_tokens": 4}).encode()
+    request = urllib.request.Request(f"http://{found[1]}/v1/responses", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=300) as answer:
+        assert answer.status == 200
+    first = int(trace.read_text(errors="replace").split(" ", 1)[0])              # the server's own process
+    subprocess.run(["kill", f"-{signal.SIGTERM}", str(first)], check=True)
+    assert tracer.wait(300) == 0
+    used = set(re.findall(r"^\d+ +(\w+)\(", trace.read_text(errors="replace"), re.M))
+    assert {"execve", "clone3", "fdatasync"} & used and len(used) > 50
+    assert used - allowed == set()
