@@ -56,7 +56,7 @@ enum {
     QUEUE_MAX = 16,
     PACKET_ROOM_STEP = 2048, PACKET_FRAMES_PER_BLOCK = 16, PACKET_OVERHEAD_BYTES = 96,
     DEVICE_BYTES = 512,
-    PACKET_RING_BYTES = 16 << 20             // 8,192 frames: the answers to a step of as many streams
+    PACKET_RING_BYTES = 32 << 20             // 16,384 frames: 10,000 clients may ask at once
 };
 static const uint64_t NAP_NS_MIN = 20000, NAP_NS_MAX = 1000000, PARKED_NAP_NS = 100000000;
 
