@@ -8,6 +8,11 @@
  * decodes; these go first, so that a long prompt never makes the others wait. What is left of the
  * token budget goes to prompts, oldest first, in chunks.
  *
+ * Between tenants, whoever has had least goes first, with its prompts under way and then with the ones
+ * that wait (fair.c). One that finds no place in the batch takes one from a tenant with more than its
+ * share of them that has had more: the sequence that was admitted last loses its place. So it is with
+ * pages.
+ *
  * A sequence is admitted with all pages of what is known of it, so only decoding ever takes pages from
  * a full pool. When it fails, the sequence that was admitted last loses its place: its sealed pages
  * stay in the index, it goes to the head of the queue, and computes later what is lost by then. Its
@@ -33,6 +38,7 @@ static void add_chunk(cn_engine *e, cn_sequence *s, uint32_t token_count)
     const uint32_t known = cn_sequence_length(s) + s->sample_count;
     const bool to_the_end = s->submitted_count + token_count == known;
     cn_batch_add_tokens(&e->batch, s, token_count, to_the_end && s->generation->tokens_max > 0);
+    cn_fair_charge(cn_fair_of(&e->fair, s), token_count);
 }
 
 // Takes missing pages up to `token_count` positions and tells the backend about them.
@@ -48,9 +54,10 @@ static void preempt(cn_engine *e, cn_sequence *s)
 {
     cn_engine_unseat(e, s);
     cn_sequence_list_remove(&e->running, s);
+    cn_fair_leave(&e->fair, s);
     s->state = CN_SEQUENCE_WAITING;
     s->asked = false;
-    cn_sequence_list_prepend(&e->waiting, s);
+    cn_fair_enter(&e->fair, s, true);
     cn_metrics_add(&e->options.metrics->preemptions, 1);
 }
 
@@ -78,13 +85,20 @@ static void add_decodes(cn_engine *e)
     }
 }
 
-static void add_prefills(cn_engine *e)
+// The oldest prompt under way of the tenant that is not up to date.
+static cn_sequence *find_prefill(const cn_engine *e, const cn_fair_tenant *t)
 {
+    if (t->running == 0) return NULL;
     for (cn_sequence *s = e->running.oldest; s; s = s->newer) {
-        const uint32_t missing = missing_positions(s), room = cn_batch_token_room(&e->batch);
-        if (room == 0) return;
-        if (missing > 1) add_chunk(e, s, missing < room ? missing : room);
+        if (cn_fair_of(&e->fair, s) == t && missing_positions(s) > 1) return s;
     }
+    return NULL;
+}
+
+static void add_prefill(cn_engine *e, cn_sequence *s)
+{
+    const uint32_t missing = missing_positions(s), room = cn_batch_token_room(&e->batch);
+    add_chunk(e, s, missing < room ? missing : room);
 }
 
 /* A running sequence that is computing more of this one's prefix than is cached: waiting for it is
@@ -142,7 +156,7 @@ static void report_start(cn_engine *e, cn_sequence *s)
     const uint32_t host = tokens_of(s->pages_from[CN_TIER_HOST], cached);
     const uint32_t store = tokens_of(s->pages_from[CN_TIER_STORE], cached - host);
     s->started = true;
-    atomic_fetch_sub_explicit(&e->queued, 1, memory_order_relaxed);
+    cn_engine_dequeue(e, s);
     cn_metrics_add(&m->prompt_tokens, s->generation->prompt_count);
     cn_metrics_add(&m->cached_tokens, cached - host - store);
     cn_metrics_add(&m->cached_host_tokens, host);
@@ -210,33 +224,123 @@ static verdict admit(cn_engine *e, cn_sequence *s)
 
 static void seat(cn_engine *e, cn_sequence *s)
 {
-    cn_sequence_list_remove(&e->waiting, s);
-    s->state = CN_SEQUENCE_RUNNING;
-    cn_sequence_list_append(&e->running, s);
+    cn_engine_move(e, s, CN_SEQUENCE_RUNNING);
     cn_batch_open_slot(&e->batch, s);
     for (uint32_t i = 0; i < s->page_count; i++) cn_batch_add_delta(&e->batch, s, i);
     if (!s->started) report_start(e, s);
-    const uint32_t missing = missing_positions(s), room = cn_batch_token_room(&e->batch);
-    add_chunk(e, s, missing < room ? missing : room);
+    add_prefill(e, s);
 }
 
-static void admit_waiting(cn_engine *e)
+/* The next waiting sequence of the tenant that can have a place gets it: ADMITTED. DEFERRED: none can
+ * now. BLOCKED: the next one lacks pages. */
+static verdict admit_next(cn_engine *e, cn_fair_tenant *t)
 {
-    for (cn_sequence *s = e->waiting.oldest, *newer; s; s = newer) {
-        newer = s->newer;
-        if (cn_batch_token_room(&e->batch) == 0 || e->free_slot_count == 0) return;
-        if (cn_batch_delta_room(&e->batch) < e->pages_per_slot) return;
+    while (t->cursor) {
+        cn_sequence *s = t->cursor;
+        if (e->free_slot_count == 0) return DEFERRED;
+        if (cn_batch_delta_room(&e->batch) < e->pages_per_slot) return DEFERRED;
         verdict v = admit(e, s);
         // Nobody runs who would give pages back: those brought back for others must do it.
         if (v == BLOCKED && e->running.count == 0 && cn_restore_yield(e, s)) v = admit(e, s);
-        if (v == BLOCKED) return;        // in order: a big one is not starved by small ones
-        if (v == ADMITTED) seat(e, s);
+        if (v == BLOCKED) return v;
+        t->cursor = s->newer;
+        if (v == DEFERRED) continue;
+        seat(e, s);
+        return v;
     }
+    return DEFERRED;
+}
+
+// One that lacks pages holds up all that would be admitted after it, or small ones would starve it.
+static void share_out(cn_engine *e)
+{
+    cn_fair_tenant *t;
+    bool closed = false;
+    while (cn_batch_token_room(&e->batch) > 0 && (t = cn_fair_next(&e->fair))) {
+        cn_sequence *s = find_prefill(e, t);
+        const verdict v = s || closed ? DEFERRED : admit_next(e, t);
+        if (s) add_prefill(e, s);
+        else t->passed = v != ADMITTED;
+        closed |= v == BLOCKED;
+    }
+}
+
+// ---- what a tenant has beyond its share
+
+typedef enum good { PLACES, PAGES } good;
+
+static double share_of(const cn_engine *e, const cn_fair_tenant *t, good g)
+{
+    const cn_engine_options *o = &e->options;
+    const double share = cn_fair_share(&e->fair, t, g == PLACES ? o->slot_count : o->page_count);
+    return share < 1 ? 1 : share;
+}
+
+static uint32_t held_by(const cn_engine *e, const cn_fair_tenant *t, good g)
+{
+    uint32_t count = 0;
+    if (g == PLACES) return t->running;
+    for (const cn_sequence *s = e->running.oldest; s; s = s->newer) {
+        if (cn_fair_of(&e->fair, s) == t) count += s->page_count;
+    }
+    return count;
+}
+
+// The sequence that came last of the tenant that is furthest above its share; NULL: none is.
+static cn_sequence *find_excess(const cn_engine *e, good g)
+{
+    const cn_fair_tenant *most = NULL;
+    double most_excess = 0;
+    for (uint32_t i = 0; i < e->fair.active_count; i++) {
+        const cn_fair_tenant *t = &e->fair.tenants[e->fair.active[i]];
+        const double excess = held_by(e, t, g) - share_of(e, t, g);
+        if (excess <= most_excess) continue;
+        most = t;
+        most_excess = excess;
+    }
+    cn_sequence *s = most ? e->running.newest : NULL;
+    while (s && cn_fair_of(&e->fair, s) != most) s = s->older;
+    return s;
+}
+
+// The tenant that has had least of those whose oldest waiting sequence lacks what others have.
+static const cn_fair_tenant *find_want(const cn_engine *e, good g)
+{
+    const cn_fair_tenant *least = NULL;
+    for (uint32_t i = 0; i < e->fair.active_count; i++) {
+        const cn_fair_tenant *t = &e->fair.tenants[e->fair.active[i]];
+        const cn_sequence *s = t->waiting.oldest;
+        if (!s || (g == PAGES && usable_pages(e, s) >= s->pages_wanted)) continue;
+        if (!least || t->had < least->had) least = t;
+    }
+    return least;
+}
+
+/* Before anybody is in the step. What is taken goes from a tenant above its share to one that has had
+ * less, so nobody takes it back. */
+static void reclaim(cn_engine *e)
+{
+    for (uint32_t i = 0; i < e->options.slot_count && e->fair.active_count > 1; i++) {
+        const good g = e->free_slot_count <= i ? PLACES : PAGES;
+        const cn_fair_tenant *want = find_want(e, g);
+        cn_sequence *excess = want ? find_excess(e, g) : NULL;
+        if (!excess || want->had >= cn_fair_of(&e->fair, excess)->had) return;
+        if (g == PLACES && e->free_slot_count >= want->waiting.count) return;
+        preempt(e, excess);
+    }
+}
+
+// Whether the step had less for the tenant than it wanted.
+static bool wants_more(const cn_fair_tenant *t, void *engine)
+{
+    return t->waiting.count > 0 || find_prefill(engine, t);
 }
 
 void cn_compose_step(cn_engine *e)
 {
+    reclaim(e);
+    cn_fair_begin(&e->fair);
     add_decodes(e);
-    add_prefills(e);
-    admit_waiting(e);
+    share_out(e);
+    cn_fair_end(&e->fair, wants_more, e);
 }

@@ -23,6 +23,7 @@
  * does nothing: the device stands still until the reader has caught up, and nothing grows. */
 
 enum {
+    CREDIT_STEPS = 64,           // whole steps; with 8, bursts within a share wait (test_fair)
     PENDING_STARTED_MAX = 4,     // sequences that started and wait again, per slot: see take_order
     WRITE_BEHIND_MAX = 16384     // sealed pages that wait to be written behind; each costs 72 bytes
 };
@@ -54,12 +55,16 @@ static uint32_t delta_capacity(const cn_engine *e)
 static cn_code open_memory(cn_engine *e)
 {
     const cn_engine_options *o = &e->options;
+    const uint32_t tenant_count = o->tenant_count ? o->tenant_count : 1;
+    const cn_code fair = cn_fair_open(&e->fair, tenant_count, o->step_tokens * CREDIT_STEPS);
+    if (fair != CN_OK) return fair;
     const uint32_t sequence_count = o->queue_max + o->slot_count * PENDING_STARTED_MAX;
     e->sequences = calloc(sequence_count, sizeof *e->sequences);
+    e->queued_of = calloc(tenant_count, sizeof *e->queued_of);
     e->free_slots = calloc(o->slot_count, sizeof *e->free_slots);
     e->tables = calloc((size_t)o->slot_count * e->pages_per_slot, sizeof *e->tables);
     e->ports = calloc(o->port_count, sizeof *e->ports);
-    if (!e->sequences || !e->free_slots || !e->tables || !e->ports) return CN_E_MEMORY;
+    if (!e->sequences || !e->queued_of || !e->free_slots || !e->tables || !e->ports) return CN_E_MEMORY;
     for (uint32_t i = 0; i < sequence_count; i++) {
         cn_sequence_list_append(&e->free, &e->sequences[i]);
     }
@@ -135,11 +140,13 @@ void cn_engine_close(cn_engine *e)
     if (!e) return;
     for (uint32_t i = 0; i < e->port_count; i++) cn_port_close(&e->ports[i]);
     cn_batch_close(&e->batch);
+    cn_fair_close(&e->fair);
     cn_tiers_close(e->tiers);
     cn_page_pool_close(e->pool);
     free(e->ports);
     free(e->tables);
     free(e->free_slots);
+    free(e->queued_of);
     free(e->sequences);
     free(e);
 }
@@ -160,22 +167,35 @@ void cn_engine_unseat(cn_engine *e, cn_sequence *s)
     e->free_slots[e->free_slot_count++] = s->slot.v;
 }
 
+// The list of its state; NULL: waiting, which the tenant has.
 static cn_sequence_list *list_of(cn_engine *e, const cn_sequence *s)
 {
     switch (s->state) {
     case CN_SEQUENCE_FORKING: return &e->forking;
-    case CN_SEQUENCE_WAITING: return &e->waiting;
+    case CN_SEQUENCE_WAITING: return NULL;
     case CN_SEQUENCE_RUNNING: return &e->running;
     case CN_SEQUENCE_FREE: break;
     }
     return &e->free;
 }
 
-static void move(cn_engine *e, cn_sequence *s, cn_sequence_state to)
+static void leave(cn_engine *e, cn_sequence *s)
 {
-    cn_sequence_list_remove(list_of(e, s), s);
-    s->state = to;
-    cn_sequence_list_append(list_of(e, s), s);
+    if (list_of(e, s)) cn_sequence_list_remove(list_of(e, s), s);
+    if (s->state != CN_SEQUENCE_FREE) cn_fair_leave(&e->fair, s);
+}
+
+static void enter(cn_engine *e, cn_sequence *s, cn_sequence_state state)
+{
+    s->state = state;
+    if (state != CN_SEQUENCE_FREE) cn_fair_enter(&e->fair, s, false);
+    if (list_of(e, s)) cn_sequence_list_append(list_of(e, s), s);
+}
+
+void cn_engine_move(cn_engine *e, cn_sequence *s, cn_sequence_state to)
+{
+    leave(e, s);
+    enter(e, s, to);
 }
 
 // Choices 1.. of a generation may go on by themselves.
@@ -183,7 +203,7 @@ static void release_forks(cn_engine *e, const cn_generation *generation)
 {
     for (cn_sequence *s = e->forking.oldest, *newer; s; s = newer) {
         newer = s->newer;
-        if (s->generation == generation) move(e, s, CN_SEQUENCE_WAITING);
+        if (s->generation == generation) cn_engine_move(e, s, CN_SEQUENCE_WAITING);
     }
 }
 
@@ -203,9 +223,9 @@ void cn_engine_finish(cn_engine *e, cn_sequence *s, cn_finish finish, cn_code co
     cn_generation *g = s->generation;
     if (s->state == CN_SEQUENCE_RUNNING) cn_engine_unseat(e, s);
     cn_restore_drop(e, s);
-    if (!s->started) atomic_fetch_sub_explicit(&e->queued, 1, memory_order_relaxed);
+    if (!s->started) cn_engine_dequeue(e, s);
     if (s->choice == 0) release_forks(e, g);
-    move(e, s, CN_SEQUENCE_FREE);
+    cn_engine_move(e, s, CN_SEQUENCE_FREE);
     s->generation = NULL;
     cn_metrics_add(finish_metric(e->options.metrics, finish), 1);
     g->engine_open--;
@@ -224,16 +244,16 @@ static void start_sequences(cn_engine *e, cn_engine_port *port, cn_generation *g
     for (uint32_t choice = 0; choice < g->choice_count; choice++) {
         cn_sequence *s = e->free.oldest;
         const uint32_t epoch = s->epoch + 1;
-        cn_sequence_list_remove(&e->free, s);
+        leave(e, s);
         *s = (cn_sequence){.generation = g, .port = port, .choice = choice, .epoch = epoch,
-                           .root = root, .reported_count = 1};
+                           .root = root, .reported_count = 1, .tenant = g->tenant,
+                           .weight = g->weight ? g->weight : 1};
         if (!first) first = s;
         else {
             s->parent = first;
             s->parent_epoch = first->epoch;
         }
-        s->state = s == first ? CN_SEQUENCE_WAITING : CN_SEQUENCE_FORKING;
-        cn_sequence_list_append(list_of(e, s), s);
+        enter(e, s, s == first ? CN_SEQUENCE_WAITING : CN_SEQUENCE_FORKING);
     }
 }
 
@@ -244,6 +264,16 @@ static void cancel_in(cn_engine *e, const cn_sequence_list *list, const cn_order
         if (s->generation != order->generation) continue;
         if (order->choice != CN_CHOICE_ALL && order->choice != s->choice) continue;
         cn_engine_finish(e, s, CN_FINISH_CANCELLED, CN_OK);
+    }
+}
+
+// Backwards: a tenant whose last sequence ends leaves its place to the last one.
+static void cancel_waiting(cn_engine *e, const cn_order *order)
+{
+    for (uint32_t i = e->fair.active_count; i-- > 0;) {
+        if (i < e->fair.active_count) {
+            cancel_in(e, &e->fair.tenants[e->fair.active[i]].waiting, order);
+        }
     }
 }
 
@@ -259,7 +289,7 @@ static bool take_order(cn_engine *e, cn_engine_port *port)
         start_sequences(e, port, order->generation);
     } else {
         cancel_in(e, &e->forking, order);
-        cancel_in(e, &e->waiting, order);
+        cancel_waiting(e, order);
         cancel_in(e, &e->running, order);
     }
     cn_ring_pop(port->orders);
@@ -427,7 +457,7 @@ static void update_gauges(cn_engine *e)
     cn_page_counts counts;
     cn_page_pool_counts(e->pool, &counts);
     cn_metrics_set(&m->sequences_running, e->running.count);
-    cn_metrics_set(&m->sequences_waiting, e->waiting.count + e->forking.count);
+    cn_metrics_set(&m->sequences_waiting, e->fair.waiting_count + e->forking.count);
     cn_metrics_set(&m->pages_held, counts.filling + counts.shared);
     cn_metrics_set(&m->pages_idle, counts.idle);
     cn_metrics_set(&m->page_evictions, counts.evictions);
@@ -470,7 +500,7 @@ uint32_t cn_engine_unsaved_pages(const cn_engine *e)
 
 bool cn_engine_idle(const cn_engine *e)
 {
-    return e->running.count + e->waiting.count + e->forking.count == 0;
+    return e->running.count + e->fair.waiting_count + e->forking.count == 0;
 }
 
 // ---- the other side of a port
@@ -515,11 +545,25 @@ static cn_code check_generation(const cn_engine *e, const cn_generation *g, cn_e
                                     e->options.vocab_count - 1);
         }
     }
+    CN_ASSERT(g->tenant < e->fair.tenant_count);
     if (g->choice_count == 0 || g->choice_count > e->options.choices_max) {
         return cn_err_set_param(err, CN_E_LIMIT, "n", "n: %u; must be 1 to %u (limits.choices)",
                                 g->choice_count, e->options.choices_max);
     }
     return CN_OK;
+}
+
+/* Where there are several tenants, one may have at most three times the places of the queue that it
+ * leaves free, so that whoever comes next finds some. */
+static cn_code check_queue_share(const cn_engine *e, const cn_generation *g, uint32_t queued,
+                                 uint32_t queued_of, cn_err *err)
+{
+    if (e->fair.tenant_count == 1) return CN_OK;
+    if (queued_of + g->choice_count <= (uint64_t)(e->options.queue_max - queued) * 3) return CN_OK;
+    cn_metrics_add(&e->options.metrics->sequences_refused, 1);
+    return cn_err_set(err, CN_E_QUEUE, "this tenant has %u sequences in the waiting queue, and the rest "
+                      "is for others (limits.queue_requests: %u); retry later", queued_of,
+                      e->options.queue_max);
 }
 
 cn_code cn_engine_port_submit(cn_engine_port *port, cn_generation *g, cn_err *err)
@@ -530,11 +574,17 @@ cn_code cn_engine_port_submit(cn_engine_port *port, cn_generation *g, cn_err *er
     const cn_order order = {.kind = CN_ORDER_SUBMIT, .generation = g};
     const uint32_t queued =
         atomic_fetch_add_explicit(&e->queued, g->choice_count, memory_order_relaxed);
+    const uint32_t queued_of =
+        atomic_fetch_add_explicit(&e->queued_of[g->tenant], g->choice_count, memory_order_relaxed);
+    cn_code room = CN_OK;
     g->submitted_ns = cn_clock_now_ns(&e->options.clock);
-    if ((uint64_t)queued + g->choice_count > e->options.queue_max ||
-        !cn_ring_push(port->orders, &order)) {
+    if ((uint64_t)queued + g->choice_count > e->options.queue_max) room = queue_full(e, err);
+    if (room == CN_OK) room = check_queue_share(e, g, queued, queued_of, err);
+    if (room == CN_OK && !cn_ring_push(port->orders, &order)) room = queue_full(e, err);
+    if (room != CN_OK) {
         atomic_fetch_sub_explicit(&e->queued, g->choice_count, memory_order_relaxed);
-        return queue_full(e, err);
+        atomic_fetch_sub_explicit(&e->queued_of[g->tenant], g->choice_count, memory_order_relaxed);
+        return room;
     }
     cn_wake_signal(e->options.wake);
     return CN_OK;

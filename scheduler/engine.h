@@ -32,9 +32,10 @@ typedef struct cn_engine_options {
     uint32_t step_tokens;        // token budget of one step
     uint32_t context_tokens_max;
     uint32_t vocab_count;
-    uint32_t queue_max;          // sequences that may wait
+    uint32_t queue_max;          // sequences that may wait, of all tenants
     uint32_t choices_max;        // of one generation
     uint32_t port_count;
+    uint32_t tenant_count;       // that generations may be of; 0: one
     uint64_t index_seed;         // from cn_random: perturbs the prefix index
     uint8_t model[CN_FINGERPRINT_BYTES];     // which weights these are: in the key of every page
     uint64_t host_bytes;         // host memory for pages; 0: none, or with a store what is on the way
@@ -58,6 +59,8 @@ typedef struct cn_generation {
     bool prompt_logprobs;        // report each prompt token after the first; the prompt is then
                                  // computed whole, without cached pages
     int32_t *output;             // choice_count * tokens_max ids, written by the engine
+    uint32_t tenant;             // below tenant_count: shares the device with the others by weight
+    uint32_t weight;             // 0: 1
     uint8_t salt[CN_KEY_BYTES];  // whose pages may be shared: equal salts only
     void *user;                  // the submitter's own
     uint64_t submitted_ns;       // set by submit

@@ -2,16 +2,22 @@
 
 #include "base/assert.h"
 
-void cn_restore_ahead(cn_engine *e)
+static void ask_ahead(cn_engine *e, const cn_sequence_list *waiting)
 {
-    if (!e->tiers) return;
-    for (cn_sequence *s = e->waiting.oldest; s; s = s->newer) {
+    for (cn_sequence *s = waiting->oldest; s; s = s->newer) {
         if (s->asked) continue;
         // What is brought for one that cannot be admitted yet would only be in the way.
         const uint32_t pages = (cn_sequence_length(s) + CN_PAGE_TOKENS - 1) / CN_PAGE_TOKENS;
         if (cn_page_pool_available(e->pool) < pages + e->running.count) return;
         cn_restore_ask(e, s);
         if (!s->asked) return;
+    }
+}
+
+void cn_restore_ahead(cn_engine *e)
+{
+    for (uint32_t i = 0; i < e->fair.active_count && e->tiers; i++) {
+        ask_ahead(e, &e->fair.tenants[e->fair.active[i]].waiting);
     }
 }
 

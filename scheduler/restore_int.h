@@ -8,7 +8,7 @@
 
 #include "scheduler/engine_int.h"
 
-/* Looks for the pages of waiting sequences, oldest first, as far as the device has room for them. */
+/* Looks for the pages of waiting sequences, the oldest of a tenant first, as far as the device has room for them. */
 void cn_restore_ahead(cn_engine *engine);
 
 /* Looks for the pages of this one, unless that was done. True if some are on the way. */

@@ -31,6 +31,7 @@ struct cn_sequence {
     uint32_t parent_epoch;
     uint32_t epoch;              // grows when the slot is lost: results of older steps are not ours
     cn_sequence_state state;
+    uint32_t tenant, weight;     // of its generation
     cn_slot slot;
     cn_page_id *pages;           // block table of the slot; page_count entries are held
     uint32_t page_count;

@@ -15,11 +15,16 @@
 #include "base/assert.h"
 #include "kernels/backend.h"
 
+#ifndef FAKE_SCALE               // a test may ask for a larger device
+#define FAKE_SCALE 1
+#endif
+
 enum {
-    FAKE_PAGES = 64,
-    FAKE_SLOTS = 8,
+    FAKE_PAGES = 64 * FAKE_SCALE,
+    FAKE_SLOTS = 8 * FAKE_SCALE,
     FAKE_TABLE = 64,
-    FAKE_STEP = 64,
+    FAKE_STEP = 64 * FAKE_SCALE,
+    FAKE_DELTAS = 1024 * FAKE_SCALE,
     FAKE_VOCAB = 50,
     FAKE_EOS = 7,
     FAKE_OUTPUTS = FAKE_STEP + FAKE_SLOTS
@@ -36,7 +41,7 @@ typedef struct fake_step {
     cn_slot_open opens[FAKE_SLOTS];
     cn_sampling samplings[FAKE_SLOTS];
     int32_t bans[FAKE_SLOTS][4];
-    cn_page_delta deltas[1024];
+    cn_page_delta deltas[FAKE_DELTAS];
     cn_page_copy copies[FAKE_SLOTS];
     cn_step_seq seqs[FAKE_SLOTS];
     int32_t targets[FAKE_STEP];
@@ -105,7 +110,7 @@ static cn_code fake_submit(cn_backend *backend, const cn_step *step, cn_ticket *
     fake_backend *f = (fake_backend *)backend;
     if (f->count == 2) return CN_E_AGAIN;
     fake_step *to = &f->steps[(f->oldest + f->count++) % 2];
-    CN_ASSERT(step->open_count <= FAKE_SLOTS && step->delta_count <= 1024);
+    CN_ASSERT(step->open_count <= FAKE_SLOTS && step->delta_count <= FAKE_DELTAS);
     CN_ASSERT(step->seq_count >= 1 && step->seq_count <= FAKE_SLOTS);
     CN_ASSERT(step->token_count <= FAKE_STEP && step->copy_count <= FAKE_SLOTS);
     to->step = *step;
