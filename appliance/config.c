@@ -10,6 +10,7 @@
 #include <yaml.h>
 
 #include "appliance/backends.h"
+#include "appliance/keys.h"
 #include "appliance/nearest.h"
 #include "appliance/network.h"
 #include "dataplane/networks.h"
@@ -164,31 +165,6 @@ static cn_code add_api_key(cn_config_settings *s, const char *key, const char *p
     if (!copy) return cn_err_set(err, CN_E_MEMORY, "configuration: no memory");
     s->api_keys[s->api_key_count++] = copy;
     return CN_OK;
-}
-
-static cn_code read_api_keys_file(cn_config_settings *s, cn_err *err)
-{
-    char line[API_KEY_BYTES_MAX + 64], place[320];
-    cn_code code = CN_OK;
-    if (!s->api_keys_file[0]) return CN_OK;
-    FILE *file = fopen(s->api_keys_file, "re");
-    if (!file) {
-        return cn_err_set(err, CN_E_IO, "api_keys_file: %.200s: %s", s->api_keys_file,
-                          strerror(errno));
-    }
-    const uint32_t before = s->api_key_count;
-    for (unsigned number = 1; code == CN_OK && fgets(line, sizeof line, file); number++) {
-        line[strcspn(line, "\r\n")] = '\0';
-        if (line[0] == '\0' || line[0] == '#') continue;
-        snprintf(place, sizeof place, "%.200s:%u", s->api_keys_file, number);
-        code = add_api_key(s, line, place, err);
-    }
-    fclose(file);
-    if (code != CN_OK || s->api_key_count > before) return code;
-    // An empty file would open the server to everybody, which nobody means by naming one.
-    return cn_err_set(err, CN_E_INVALID,
-                      "api_keys_file: %.200s: has no keys; must have one per line",
-                      s->api_keys_file);
 }
 
 // ---- the file
@@ -359,6 +335,19 @@ static cn_code check_networks(const cn_config_settings *s, cn_err *err)
     return code == CN_OK ? cn_networks_parse("forwarded.from", s->forwarded_from, &networks, err) : code;
 }
 
+static cn_code check_api_keys(cn_config_settings *s, cn_err *err)
+{
+    cn_key_file *file;
+    const cn_code code = cn_keys_read(s, &file, err);
+    if (code != CN_OK) return code;
+    s->key_count = file->key_count;
+    cn_key_file_close(file);
+    // An empty file would open the server to everybody, which nobody means by naming one.
+    if (s->key_count || !s->api_keys_file[0]) return CN_OK;
+    return cn_err_set(err, CN_E_INVALID, "api_keys_file: %.200s: has no keys; must have one per line",
+                      s->api_keys_file);
+}
+
 static cn_code check_backend(const cn_config_settings *s, cn_err *err)
 {
     if (!cn_backends_find(s->backend)) {
@@ -378,7 +367,7 @@ static cn_code check_backend(const cn_config_settings *s, cn_err *err)
 
 cn_code cn_config_finish(cn_config_settings *s, cn_err *err)
 {
-    cn_code code = read_api_keys_file(s, err);
+    cn_code code = check_api_keys(s, err);
     if (code == CN_OK) code = check_backend(s, err);
     if (code != CN_OK) return code;
     if (cn_log_level_parse(s->log_level) < 0) {
@@ -493,7 +482,7 @@ static void write_yaml(const cn_config_settings *s, cn_buf *out)
             written[j] = true;
         }
     }
-    if (s->api_key_count) cn_buf_add_format(out, "# and %u API keys\n", s->api_key_count);
+    if (s->key_count) cn_buf_add_format(out, "# and %u API keys\n", s->key_count);
 }
 
 void cn_config_write(const cn_config_settings *s, bool json, cn_buf *out)
@@ -508,5 +497,5 @@ void cn_config_write(const cn_config_settings *s, bool json, cn_buf *out)
         write_value(s, &keys[i], out);
         cn_buf_add_format(out, ",\"source\":\"%s\"},", source_name(s->sources[i]));
     }
-    cn_buf_add_format(out, "\"api_keys\":{\"count\":%u}}\n", s->api_key_count);
+    cn_buf_add_format(out, "\"api_keys\":{\"count\":%u}}\n", s->key_count);
 }

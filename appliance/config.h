@@ -30,8 +30,9 @@ typedef struct cn_config_settings {
     CN_CONFIG_NUMBERS(X)
 #undef X
     cn_limits limits;
-    char **api_keys;             // from api_keys_file and the list `api_keys` of the file
+    char **api_keys;             // the list `api_keys` of the file
     uint32_t api_key_count;
+    uint32_t key_count;          // of these and of api_keys_file
     cn_config_source sources[CN_CONFIG_KEYS_MAX];    // of the keys, in the order of the tables
 } cn_config_settings;
 

@@ -20,7 +20,7 @@
     X("backend",            backend,        "cpu",   "hardware to compute on: cpu; cuda-emu: the kernels of the GPU, emulated and slow") \
     X("cpu.path",           cpu_path,       "",      "instruction set: avx512-bf16, avx512, avx2, portable; default: the best there is") \
     X("numerics",           numerics,       "",      "order of sums where ranks share the model: shard_invariant (the same answers and pages for 1, 2, 4 and 8 ranks) or per_rank; default: what the backend does best") \
-    X("api_keys_file",      api_keys_file,  "",      "file with one API key per line; without it, and without keys, all clients are served") \
+    X("api_keys_file",      api_keys_file,  "",      "file of API keys, tenants and their limits (cairn key makes it); without it, and without keys, all clients are served") \
     X("state.store",        state_store,    "private", "where turns and pages are kept: private (servers of its own), redis (state.log, state.pages), or none") \
     X("state.directory",    state_directory, "",     "directory of the private servers; default: cairn in the user's place for state") \
     X("state.durability",   state_durability, "fsync", "what a stored turn outlives once it is acknowledged: memory (nothing), process, fsync (power loss), fsync+replica") \

@@ -43,6 +43,9 @@
     X(E_PEER, "A listener for load balancers was reached from an address that is not one of them.", \
       "Add the address to the trusted networks, or send clients to the load balancer.", \
       "connection from 192.0.2.7: this listener serves the load balancers in proxy_protocol.from alone") \
+    X(E_SCOPE, "The API key is one of this server's, and not one for this route.", \
+      "Use another key, or give this one the scope that the sentence names in the keys file; `cairn key ls` lists them.", \
+      "API key \"laptop\" has no scope \"conversations\", which this route needs") \
     X(E_NOT_FOUND, "There is no such route, turn or conversation, or it belongs to another key.", \
       "Compare path or id with what the server gave; `cairn session ls` lists conversations.", \
       "conv_1 is not there") \
@@ -67,6 +70,12 @@
     X(E_URI, "The target of a request is above limits.http_uri_bytes.", \
       "Move parameters into the body, or raise the limit.", \
       "request target: more than 4096 bytes, the limit http_uri_bytes") \
+    X(E_RATE_REQUESTS, "A key, or all keys of its tenant together, sent more requests in a minute than they may, or has as many answers under way.", \
+      "Wait as long as Retry-After says, which OpenAI's clients do by themselves, or raise requests_per_minute or concurrent in the keys file.", \
+      "Rate limit reached: 16 requests of tenant \"acme\" are under way, and concurrent is 16. Please try again in 1s.") \
+    X(E_RATE_TOKENS, "Prompt and answer may need more tokens than the key or its tenant has left in this minute.", \
+      "Wait as long as Retry-After says, ask for fewer tokens, or raise tokens_per_minute in the keys file.", \
+      "Request too large: its prompt has 5000 tokens; tokens_per_minute of key \"laptop\" is 2000.") \
     X(E_HEADERS, "The header fields of a request are too many or too long.", \
       "Drop cookies and headers of proxies, or raise limits.http_header_bytes and http_header_count.", \
       "header fields: more than 64, the limit http_header_count") \

@@ -193,6 +193,7 @@ static void tick(cn_life *life)
     life->tick_ns = now_ns;
     life->blocked = cn_network_watch(life->rooms->network);
     cn_api_block(life->rooms->api, life->blocked);
+    cn_keys_watch_poll(life->rooms->keys);
     tend(life, now_ns);
     if (status(life) && status(life) != before) {
         const char *name = life->stalled ? "stalled: " : "";
@@ -207,6 +208,7 @@ static void reload(cn_life *life)
     cn_notify_send(&life->notify, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)now_us);
     const cn_code code = cn_reload_run(&life->options.source, life->options.settings, life->options.log,
                                        &err);
+    if (code == CN_OK) cn_keys_watch_reload(life->rooms->keys);
     if (code == CN_OK) cn_log_write(life->options.log, CN_LOG_INFO, "reload_done", NULL, 0);
     else cn_log_event(life->options.log, CN_LOG_ERROR, "reload_failed", cn_log_text("why", err.text));
     cn_notify_send(&life->notify, "READY=1\nSTATUS=%s", code == CN_OK ? "ready" : err.text);

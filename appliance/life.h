@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "appliance/config.h"
+#include "appliance/keys.h"
 #include "appliance/network.h"
 #include "appliance/pulse.h"
 #include "appliance/reload.h"
@@ -41,6 +42,7 @@ typedef struct cn_life_rooms {
     cn_wake *net_wake;
     _Atomic cn_life_phase *phase;
     const _Atomic uint32_t *connections;
+    cn_keys_watch *keys;
 } cn_life_rooms;
 
 /* Blocks the signals, for all threads that are started afterwards, and finds systemd. Errors:

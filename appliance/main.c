@@ -13,6 +13,7 @@
 #include "appliance/manual.h"
 #include "appliance/metrics.h"
 #include "appliance/drain.h"
+#include "appliance/key.h"
 #include "appliance/nearest.h"
 #include "appliance/prove.h"
 #include "appliance/serve.h"
@@ -117,6 +118,7 @@ static const cn_command commands[] = {
     {"serve", run_serve, "serve a checkpoint to OpenAI clients"},
     {"chat", cn_chat_run, "talk to a running server in the terminal"},
     {"session", cn_session_run, "list, show, fork, export, import and delete conversations"},
+    {"key", cn_key_run, "make, list and revoke API keys"},
     {"prove", cn_prove_run, "generate stored turns again and compare them bit for bit"},
     {"bench", cn_bench_run, "load any OpenAI-compatible server and say how it answered"},
     {"metrics", cn_metrics_run, "print what a server counts, or list what there is"},

@@ -15,6 +15,7 @@
 #include "appliance/admin.h"
 #include "appliance/backends.h"
 #include "appliance/cli.h"
+#include "appliance/keys.h"
 #include "appliance/life.h"
 #include "appliance/metrics_page.h"
 #include "appliance/network.h"
@@ -76,6 +77,7 @@ struct serve {
     cn_http *http;
     cn_api *api;
     cn_state *state;
+    cn_keys_watch keys;
     cn_observer *observer;       // NULL: nobody looks (no page, no trace file)
     cn_admin *admin;             // likewise
     char hardware[128];
@@ -235,6 +237,7 @@ static cn_code open_engine(serve *s, cn_err *err)
         .queue_max = (uint32_t)c->limits.queue_requests,
         .choices_max = (uint32_t)c->limits.choices,
         .port_count = 1,
+        .tenant_count = c->key_count ? cn_api_tenant_max(&c->limits) : 1,
         .index_seed = cn_random_u64(&s->random),
         .clock = s->clock,
         .metrics = s->metrics,
@@ -282,6 +285,26 @@ static cn_code write_metrics(void *self, const cn_http_request *request, cn_buf 
                                  out, content_type, err);
 }
 
+static cn_code open_api(serve *s, cn_err *err)
+{
+    cn_key_file *keys = NULL;
+    cn_code code = s->settings->key_count ? cn_keys_read(s->settings, &keys, err) : CN_OK;
+    if (code != CN_OK) return code;
+    cn_api_options api = {
+        .http = s->http, .engine = s->engine, .port = cn_engine_port_at(s->engine, 0),
+        .tokenizer = s->tokenizer, .chat_template = s->chat_template, .checkpoint = s->checkpoint,
+        .model_name = s->model_name, .keys = keys, .limits = &s->settings->limits,
+        .clock = s->clock, .random = s->random, .log = &s->log, .metrics = s->metrics,
+        .wake = &s->front.wake, .session = s->session, .store = cn_state_store(s->state),
+        .ended = cn_observer_ended(s->observer),
+        .metrics_page = {write_metrics, s},
+    };
+    if (s->settings->admin_listen[0]) api.metrics_page.write = NULL;
+    code = cn_api_open(&api, &s->api, err);
+    cn_key_file_close(keys);
+    return code;
+}
+
 static cn_code open_front(serve *s, cn_err *err)
 {
     const cn_config_settings *c = s->settings;
@@ -302,19 +325,7 @@ static cn_code open_front(serve *s, cn_err *err)
     if (code == CN_OK) code = raise_descriptor_limit(s, err);
     if (code == CN_OK) code = open_session(s, err);
     if (code == CN_OK) code = cn_http_open(&http, &s->http, err);
-    if (code != CN_OK) return code;
-    cn_api_options api = {
-        .http = s->http, .engine = s->engine, .port = cn_engine_port_at(s->engine, 0),
-        .tokenizer = s->tokenizer, .chat_template = s->chat_template, .checkpoint = s->checkpoint,
-        .model_name = s->model_name, .api_keys = (const char *const *)c->api_keys,
-        .api_key_count = c->api_key_count, .limits = &c->limits, .clock = s->clock,
-        .random = s->random, .log = &s->log, .metrics = s->metrics, .wake = &s->front.wake,
-        .session = s->session, .store = cn_state_store(s->state),
-        .ended = cn_observer_ended(s->observer),
-        .metrics_page = {write_metrics, s},
-    };
-    if (c->admin_listen[0]) api.metrics_page.write = NULL;
-    return cn_api_open(&api, &s->api, err);
+    return code == CN_OK ? open_api(s, err) : code;
 }
 
 // ---- operators
@@ -535,7 +546,7 @@ static void log_ready(const serve *s)
         cn_log_text("hardware", s->hardware), cn_log_number("pages", info.page_count),
         cn_log_number("context_tokens", info.context_tokens_max),
         cn_log_number("start_ms", (int64_t)(cn_clock_now_ns(&s->clock) - s->start_ns) / 1000000));
-    if (s->settings->api_key_count == 0 && !is_loopback(cn_http_address(s->http))) {
+    if (s->settings->key_count == 0 && !is_loopback(cn_http_address(s->http))) {
         cn_log_event(&s->log, CN_LOG_WARN, "open_to_all",
                      cn_log_text("why", "no API keys, and not on the loopback"));
     }
@@ -545,7 +556,9 @@ static int live(serve *s)
 {
     cn_life_rooms rooms = {
         .api = s->api, .engine = s->engine, .network = s->network, .metrics = s->metrics,
-        .net_wake = &s->net.wake, .phase = &s->phase, .connections = &s->connections};
+        .net_wake = &s->net.wake, .phase = &s->phase, .connections = &s->connections,
+        .keys = &s->keys};
+    cn_keys_watch_init(&s->keys, s->settings, s->api, &s->log);
     room *const threads[] = {&s->net, &s->front, &s->scheduler, &s->keeper};
     for (size_t i = 0; i < sizeof threads / sizeof threads[0]; i++) {
         if (threads[i]->started) rooms.pulses[rooms.pulse_count++] = &threads[i]->pulse;

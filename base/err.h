@@ -24,6 +24,7 @@
     X(E_HTTP,           400, "invalid_request_error",  "malformed_http",           "bytes that are not HTTP/1.1") \
     X(E_AUTH,           401, "invalid_request_error",  "invalid_api_key",          "no API key, or a wrong one") \
     X(E_PEER,           403, "invalid_request_error",  "untrusted_peer",           "a connection from outside the networks that may make one") \
+    X(E_SCOPE,          403, "invalid_request_error",  "insufficient_permissions", "an API key that may not be used for this") \
     X(E_NOT_FOUND,      404, "invalid_request_error",  "not_found",                "no such route or object") \
     X(E_ABSENT,         404, "invalid_request_error",  "",                         "no such response, conversation or item") \
     X(E_MODEL,          404, "invalid_request_error",  "model_not_found",          "no such model") \
@@ -32,6 +33,8 @@
     X(E_BODY,           413, "invalid_request_error",  "body_too_large",           "the request body is above its limit") \
     X(E_EXPECTATION,    417, "invalid_request_error",  "expectation_failed",       "an Expect header other than 100-continue") \
     X(E_URI,            414, "invalid_request_error",  "uri_too_long",             "the request target is above its limit") \
+    X(E_RATE_REQUESTS,  429, "requests",               "rate_limit_exceeded",      "more requests than the key or its tenant may send") \
+    X(E_RATE_TOKENS,    429, "tokens",                 "rate_limit_exceeded",      "more tokens than the key or its tenant may use") \
     X(E_HEADERS,        431, "invalid_request_error",  "headers_too_large",        "the header section is above its limit") \
     X(E_CANCELLED,      499, "invalid_request_error",  "cancelled",                "the client went away") \
     X(E_INTERNAL,       500, "server_error",           "internal_error",           "a fault in Cairn; the log has details") \

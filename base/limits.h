@@ -28,6 +28,7 @@
     X(queue_requests,     count,       1024,     1,     1000000, "sequences that wait for a place in the batch") \
     X(prompts,            count,        128,     1,       65536, "prompts of one completions request") \
     X(choices,            count,          8,     1,         128, "n: answers to one prompt") \
+    X(unasked_tokens,     count,       1024,     1,     1048576, "tokens that a rate limit reserves for an answer of no given length") \
     X(turn_tokens,        count,     131072,     1,     1048576, "tokens generated for one answer") \
     X(stop_strings,       count,         16,     0,         128, "stop strings of one request") \
     X(stop_string_bytes,  bytes,        256,     1,        4096, "length of one stop string") \

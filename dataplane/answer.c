@@ -103,6 +103,8 @@ static cn_code fill_prompt(cn_answer *a, const cn_answer_input *input, const uin
         .prompt_logprobs = a->params.echo && cn_answer_body_wants_logprobs(a),
         .output = cn_arena_take(&a->request->arena, ((size_t)n * tokens_max + 1) * sizeof(int32_t)),
         .user = p,
+        .tenant = a->claim.accounts[0]->index,
+        .weight = (uint32_t)a->claim.accounts[0]->limits.weight,
     };
     memcpy(p->generation.salt, salt, CN_KEY_BYTES);
     cn_buf_init(&p->logprobs, (size_t)a->api->options.limits->request_bytes);
@@ -156,6 +158,21 @@ static cn_code prepare(cn_answer *a, const cn_answer_input *inputs, uint32_t cou
     return CN_OK;
 }
 
+/* The tokens that the answer may have. Where its client did not say, it may be as long as the window,
+ * which nobody means: an estimate is reserved then, and what is used is charged in the end. */
+static cn_code reserve(cn_answer *a, cn_err *err)
+{
+    const uint64_t estimate = a->api->options.limits->unasked_tokens;
+    uint64_t tokens = 0;
+    for (uint32_t i = 0; i < a->prompt_count; i++) {
+        const cn_generation *g = &a->prompts[i].generation;
+        const bool guess = a->params.max_tokens < 0 && g->tokens_max > estimate;
+        tokens += (guess ? estimate : g->tokens_max) * g->choice_count;
+    }
+    return cn_quota_reserve(&a->claim, a->prompt_tokens, tokens,
+                            cn_clock_now_ns(&a->api->options.clock), err);
+}
+
 cn_code cn_answer_submit(cn_answer *answer, const cn_answer_input *inputs, uint32_t count,
                          const uint8_t salt[CN_KEY_BYTES], cn_err *err)
 {
@@ -166,6 +183,7 @@ cn_code cn_answer_submit(cn_answer *answer, const cn_answer_input *inputs, uint3
     cn_code code = prepare(answer, inputs, count, salt, err);
     if (code != CN_OK) return code;
     code = cn_engine_port_admit(port, answer->choice_count, err);
+    if (code == CN_OK) code = reserve(answer, err);
     answer->marks.submitted_ns = cn_clock_now_ns(&answer->api->options.clock);
     for (uint32_t i = 0; i < count && code == CN_OK; i++) {
         code = cn_engine_port_submit(port, &answer->prompts[i].generation, err);
@@ -174,6 +192,7 @@ cn_code cn_answer_submit(cn_answer *answer, const cn_answer_input *inputs, uint3
         answer->engine_count++;
     }
     if (code == CN_OK) answer->open_count = answer->choice_count;
+    else if (answer->engine_count == 0) cn_quota_settle(&answer->claim, 0, 0);
     return code;
 }
 
@@ -223,6 +242,7 @@ void cn_answer_gone(cn_answer *answer)
 static void add_error_headers(cn_answer *a, cn_code code)
 {
     if (cn_err_info(code)->http_status == 503) cn_reply_header(&a->reply, "Retry-After", "1");
+    if (cn_err_info(code)->http_status == 429) cn_quota_tell_retry(&a->claim, &a->reply);
     if (code == CN_E_CONFLICT) cn_reply_header(&a->reply, "x-should-retry", "true");
     if (code == CN_E_AUTH) cn_reply_header(&a->reply, "WWW-Authenticate", "Bearer");
 }

@@ -98,6 +98,8 @@ struct cn_answer {
     cn_http_request *request;
     cn_reply reply;
     uint8_t tenant[CN_AUTH_TENANT_BYTES];
+    cn_quota_claim claim;        // what it holds of its key's and its tenant's accounts
+    bool told_limits;
     char request_id[136];
     const char *session;         // its name for load balancers, until the reply has it; NULL: none
     char route[32];              // for the log: the path of the table, or "-"

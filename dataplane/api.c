@@ -32,12 +32,22 @@ enum {
 
 // ---- open and close
 
+static uint32_t answers_of(const cn_limits *limits)
+{
+    return (uint32_t)(limits->connections + limits->queue_requests + limits->background_turns) +
+           ANSWERS_SPARE;
+}
+
+uint32_t cn_api_tenant_max(const cn_limits *limits)
+{
+    return cn_tenants_index_max(answers_of(limits));
+}
+
 static cn_code open_memory(cn_api *api)
 {
     const cn_limits *limits = api->options.limits;
     api->exchange_count = (uint32_t)limits->connections;
-    api->answer_count = api->exchange_count + (uint32_t)limits->queue_requests +
-                        (uint32_t)limits->background_turns + ANSWERS_SPARE;
+    api->answer_count = answers_of(limits);
     api->answers = calloc(api->answer_count, sizeof *api->answers);
     api->by_exchange = calloc(api->exchange_count, sizeof *api->by_exchange);
     if (!api->answers || !api->by_exchange) return CN_E_MEMORY;
@@ -59,10 +69,12 @@ static size_t longest_token(const cn_tokenizer *tokenizer)
     return longest;
 }
 
-static cn_code open_auth(cn_api *api, cn_err *err)
+static cn_code open_tenants(cn_api *api, cn_err *err)
 {
-    const cn_api_options *o = &api->options;
-    return cn_auth_open(o->api_keys, o->api_key_count, &o->random, &api->auth, err);
+    const cn_tenants_options options = {.keys = api->options.keys, .claim_max = api->answer_count,
+                                        .random = api->options.random, .wake = api->options.wake};
+    api->options.keys = NULL;        // not kept
+    return cn_tenants_open(&options, &api->tenants, err);
 }
 
 cn_code cn_api_open(const cn_api_options *options, cn_api **out, cn_err *err)
@@ -77,7 +89,7 @@ cn_code cn_api_open(const cn_api_options *options, cn_api **out, cn_err *err)
     cn_engine_info_get(options->engine, &api->engine);
     cn_code code = open_memory(api);
     if (code != CN_OK) cn_err_set(err, code, "api: no memory for its answers");
-    else code = open_auth(api, err);
+    else code = open_tenants(api, err);
     if (code != CN_OK) {
         cn_api_close(api);
         return code;
@@ -97,7 +109,7 @@ void cn_api_close(cn_api *api)
     cn_chat_close(&api->chat);
     cn_buf_close(&api->piece);
     cn_buf_close(&api->text);
-    cn_auth_close(api->auth);
+    cn_tenants_close(api->tenants);
     cn_prompt_guard_close(api->guard);
     cn_map_close(api->live);
     free(api->by_exchange);
@@ -176,9 +188,18 @@ static cn_answer *open_answer(cn_api *api, cn_http_request *request)
     return a;
 }
 
+// Its turn is over for its tenant: the rest of what it reserved is free again.
+static void settle(cn_answer *a)
+{
+    cn_quota_settle(&a->claim, a->prompt_tokens + a->completion_tokens,
+                    cn_clock_now_ns(&a->api->options.clock));
+}
+
 static void free_answer(cn_answer *a)
 {
     cn_api *api = a->api;
+    settle(a);
+    cn_quota_claim_close(&a->claim, cn_clock_now_ns(&api->options.clock));
     cn_answer_close(a);
     cn_http_request_free(api->options.http, a->request);
     if (a->older) a->older->newer = a->newer;
@@ -312,13 +333,21 @@ static bool is_over(const cn_answer *a)
     return a->engine_count == 0 && !cn_ask_is_open(a) && !(a->turn && a->turn->readers);
 }
 
+static void tell_limits(cn_answer *a)
+{
+    a->told_limits = true;
+    cn_quota_tell(&a->claim, cn_clock_now_ns(&a->api->options.clock), &a->reply);
+}
+
 // Sends and cancels what can be; false if the answer must be looked at again.
 static bool work(cn_answer *a)
 {
     cn_ask_go_on(a);
     const bool cancelled = cn_answer_retry_cancel(a);
     const bool told = !a->kind->pump || a->reply.gone || a->kind->pump(a);
+    if (a->reply.complete && !a->detached) settle(a);    // before its client can send the next one
     if (a->reply.state == CN_REPLY_STARTING) cn_affinity_reply(a);
+    if (a->reply.state == CN_REPLY_STARTING && !a->told_limits) tell_limits(a);
     const bool sent = cn_reply_pump(&a->reply);
     if (a->reply.state == CN_REPLY_ENDED) {
         release_exchange(a);
@@ -348,14 +377,20 @@ static bool work_all(cn_api *api)
 
 // ---- requests
 
-static cn_code admit(cn_api *api, const cn_route *route, cn_err *err)
+static cn_code admit(cn_api *api, cn_answer *a, const cn_route *route, cn_err *err)
 {
+    const char *authorization = cn_http_request_header(a->request, "authorization");
+    const cn_code code = cn_tenants_admit(api->tenants, authorization, route->flags,
+                                          cn_clock_now_ns(&api->options.clock), a->tenant,
+                                          &a->claim, err);
+    if (code != CN_OK) return code;
     if (!(route->flags & CN_ROUTE_GENERATES)) return CN_OK;
     if (atomic_load_explicit(&api->draining, memory_order_relaxed)) {
         return cn_err_set(err, CN_E_DRAINING, "the server is shutting down; send the request to "
                           "another one, or again later");
     }
-    return cn_engine_port_admit(api->options.port, 1, err);
+    const cn_code room = cn_engine_port_admit(api->options.port, 1, err);
+    return room == CN_OK ? cn_quota_run(&a->claim, err) : room;
 }
 
 // The routes that are not answered at once, in service.c.
@@ -392,11 +427,7 @@ static cn_code handle(cn_api *api, cn_answer *a, cn_err *err)
     if (code != CN_OK) return code;
     strncpy(a->route, cn_route_path(route.id), sizeof a->route - 1);
     a->route_id = route.id;
-    if (!(route.flags & CN_ROUTE_OPEN)) {
-        code = cn_auth_check(api->auth, cn_http_request_header(request, "authorization"), a->tenant,
-                             err);
-    }
-    if (code == CN_OK) code = admit(api, &route, err);
+    code = admit(api, a, &route, err);
     if (code != CN_OK) return code;
     return handlers[route.id] ? handlers[route.id](a, &route, err)
                               : cn_service_answer(a, &route, err);
@@ -463,6 +494,7 @@ static void end_all(cn_api *api)
 
 bool cn_api_poll(cn_api *api)
 {
+    cn_tenants_poll(api->tenants);
     bool any = take_events(api);
     if (api->options.session) any |= cn_session_poll(api->options.session);
     if (atomic_exchange_explicit(&api->aborting, false, memory_order_relaxed)) end_all(api);
@@ -475,6 +507,11 @@ bool cn_api_poll(cn_api *api)
 void cn_api_retire(cn_api *api)
 {
     atomic_store_explicit(&api->retiring, true, memory_order_relaxed);
+}
+
+cn_code cn_api_set_keys(cn_api *api, const cn_key_file *keys, cn_err *err)
+{
+    return cn_tenants_replace(api->tenants, keys, err);
 }
 
 void cn_api_drain(cn_api *api)

@@ -18,6 +18,7 @@
 #include "base/ring.h"
 #include "base/wake.h"
 #include "dataplane/http.h"
+#include "dataplane/key_file.h"
 #include "model/checkpoint.h"
 #include "model/template.h"
 #include "model/tokenizer.h"
@@ -44,8 +45,7 @@ typedef struct cn_api_options {
     const cn_store *store;               // the session's, for its state; NULL: not known
     const cn_checkpoint *checkpoint;     // generation defaults, special tokens for templates
     const char *model_name;              // what /v1/models lists and `model` must name
-    const char *const *api_keys;         // none: no authorization
-    uint32_t api_key_count;
+    const cn_key_file *keys;             // NULL: no authorization; borrowed until open returns
     const cn_limits *limits;
     cn_clock clock;
     cn_random random;
@@ -57,13 +57,17 @@ typedef struct cn_api_options {
     cn_wake *wake;                       // the api thread's
 } cn_api_options;                        // all borrowed until close
 
-/* Errors: CN_E_MEMORY; CN_E_INVALID (an API key that is empty or too long). */
+/* Errors: CN_E_MEMORY. */
 cn_code cn_api_open(const cn_api_options *options, cn_api **out, cn_err *err);
 /* Every request must have ended. */
 void cn_api_close(cn_api *api);
 
 /* One round: requests in, engine events out. Never blocks; false if there was nothing to do. */
 bool cn_api_poll(cn_api *api);
+
+/* Other API keys from the next round on (dataplane/tenants.h); borrowed. Errors: CN_E_MEMORY,
+ * CN_E_INVALID. [any] */
+cn_code cn_api_set_keys(cn_api *api, const cn_key_file *keys, cn_err *err);
 
 /* From now on /readyz says 503, so that load balancers send their clients elsewhere; what arrives is
  * served all the same. [any] */
@@ -88,5 +92,7 @@ unsigned cn_api_ready(const cn_api *api, cn_buf *out);
 unsigned cn_api_live(const cn_api *api, cn_buf *out);
 /* Ends running generations as cancelled: the drain's time is up. [any] */
 void cn_api_abort(cn_api *api);
+/* Tenants of generations are below this. */
+uint32_t cn_api_tenant_max(const cn_limits *limits);
 /* Requests that are being answered. [any] */
 uint32_t cn_api_request_count(const cn_api *api);

@@ -20,16 +20,16 @@
 #include "base/map.h"
 #include "dataplane/answer.h"
 #include "dataplane/api.h"
-#include "dataplane/auth.h"
 #include "dataplane/chat.h"
 #include "dataplane/history.h"
 #include "dataplane/prompt_guard.h"
 #include "dataplane/route.h"
+#include "dataplane/tenants.h"
 
 struct cn_api {
     cn_api_options options;
     cn_engine_info engine;
-    cn_auth *auth;
+    cn_tenants *tenants;
     cn_prompt_guard *guard;
     cn_chat chat;
     uint64_t opened_s;           // wall clock, `created` of the model

@@ -5,58 +5,51 @@
 
 #include <sodium.h>
 
-enum { HASH_BYTES = 32 };
-
 struct cn_auth {
-    uint32_t count;
     uint8_t secret[crypto_generichash_KEYBYTES];     // so that a dump of hashes tells nothing
-    uint8_t hashes[][HASH_BYTES];
+    bool is_open;                // everybody is let in
+    cn_key_file file;
+    uint8_t hashes[CN_KEY_FILE_KEYS_MAX][CN_KEY_FILE_HASH_BYTES];
 };
 
-static cn_code check_key(const char *key, uint32_t index, cn_err *err)
+static void harden(const cn_auth *auth, const uint8_t hash[CN_KEY_FILE_HASH_BYTES],
+                   uint8_t out[CN_KEY_FILE_HASH_BYTES])
 {
-    const size_t len = strlen(key);
-    if (len == 0 || len > CN_AUTH_KEY_BYTES_MAX) {
-        return cn_err_set(err, CN_E_INVALID, "API key %u: %zu bytes; must be 1 to %d", index + 1,
-                          len, CN_AUTH_KEY_BYTES_MAX);
-    }
-    for (size_t i = 0; i < len; i++) {
-        if (key[i] > 0x20 && key[i] < 0x7F) continue;
-        return cn_err_set(err, CN_E_INVALID,
-                          "API key %u: byte %zu is 0x%02x; must be visible ASCII without spaces",
-                          index + 1, i + 1, (unsigned char)key[i]);
-    }
-    return CN_OK;
-}
-
-static void hash(const cn_auth *auth, const char *key, size_t len, uint8_t out[HASH_BYTES])
-{
-    crypto_generichash(out, HASH_BYTES, (const unsigned char *)key, len, auth->secret,
+    crypto_generichash(out, CN_KEY_FILE_HASH_BYTES, hash, CN_KEY_FILE_HASH_BYTES, auth->secret,
                        sizeof auth->secret);
 }
 
-cn_code cn_auth_open(const char *const *keys, uint32_t count, const cn_random *random,
-                     cn_auth **out, cn_err *err)
+cn_code cn_auth_open(const cn_key_file *file, const cn_random *random, cn_auth **out, cn_err *err)
 {
-    *out = NULL;
-    for (uint32_t i = 0; i < count; i++) {
-        const cn_code code = check_key(keys[i], i, err);
-        if (code != CN_OK) return code;
-    }
-    cn_auth *auth = calloc(1, sizeof *auth + (size_t)count * HASH_BYTES);
-    if (!auth) return cn_err_set(err, CN_E_MEMORY, "API keys: no memory");
-    auth->count = count;
-    cn_random_fill(random, auth->secret, sizeof auth->secret);
-    for (uint32_t i = 0; i < count; i++) hash(auth, keys[i], strlen(keys[i]), auth->hashes[i]);
+    cn_auth *auth = calloc(1, sizeof *auth);
     *out = auth;
+    if (!auth) return cn_err_set(err, CN_E_MEMORY, "API keys: no memory");
+    cn_random_fill(random, auth->secret, sizeof auth->secret);
+    auth->is_open = !file;
+    if (file) auth->file = *file;
+    for (uint32_t i = 0; i < auth->file.key_count; i++) {
+        harden(auth, auth->file.keys[i].hash, auth->hashes[i]);
+        sodium_memzero(auth->file.keys[i].hash, CN_KEY_FILE_HASH_BYTES);
+    }
     return CN_OK;
 }
 
 void cn_auth_close(cn_auth *auth)
 {
     if (!auth) return;
-    sodium_memzero(auth, sizeof *auth + (size_t)auth->count * HASH_BYTES);
+    sodium_memzero(auth, sizeof *auth);
     free(auth);
+}
+
+const cn_key_file *cn_auth_file(const cn_auth *auth) { return &auth->file; }
+
+bool cn_auth_guards_metrics(const cn_auth *auth)
+{
+    for (uint32_t i = 0; i < auth->file.key_count; i++) {
+        const cn_key_file_key *key = &auth->file.keys[i];
+        if (!key->is_plain && (key->scopes & CN_SCOPE_METRICS)) return true;
+    }
+    return false;
 }
 
 // The token of "Bearer <token>" (RFC 6750; the scheme in any case), or NULL.
@@ -69,26 +62,33 @@ static const char *bearer(const char *authorization)
     return token;
 }
 
-cn_code cn_auth_check(const cn_auth *auth, const char *authorization,
-                      uint8_t tenant[CN_AUTH_TENANT_BYTES], cn_err *err)
+cn_code cn_auth_check(const cn_auth *auth, const char *authorization, uint32_t *key, cn_err *err)
 {
-    uint8_t given[HASH_BYTES];
-    int found = 0;
-    memset(tenant, 0, CN_AUTH_TENANT_BYTES);
-    if (auth->count == 0) return CN_OK;
+    uint8_t hash[CN_KEY_FILE_HASH_BYTES], given[CN_KEY_FILE_HASH_BYTES];
+    *key = UINT32_MAX;
+    if (auth->is_open) return CN_OK;
     const char *token = bearer(authorization);
     if (!token) {
         return cn_err_set(err, CN_E_AUTH,
                           "no API key; send it as \"Authorization: Bearer <key>\"");
     }
-    const size_t len = strlen(token);
-    hash(auth, token, len, given);
-    for (uint32_t i = 0; i < auth->count; i++) {     // all of them, so the time does not tell which
-        found |= sodium_memcmp(given, auth->hashes[i], HASH_BYTES) == 0;
+    cn_key_file_hash(token, strlen(token), hash);
+    harden(auth, hash, given);
+    for (uint32_t i = 0; i < auth->file.key_count; i++) {    // all, so the time does not tell which
+        const uint32_t same = sodium_memcmp(given, auth->hashes[i], CN_KEY_FILE_HASH_BYTES) == 0;
+        *key = (*key & (same - 1)) | (i & -same);
     }
-    if (!found) return cn_err_set(err, CN_E_AUTH, "the API key is not one of this server's");
-    crypto_generichash(tenant, CN_AUTH_TENANT_BYTES, (const unsigned char *)token, len, NULL, 0);
-    return CN_OK;
+    if (*key != UINT32_MAX) return CN_OK;
+    return cn_err_set(err, CN_E_AUTH, "the API key is not one of this server's");
+}
+
+cn_code cn_auth_permit(const cn_auth *auth, uint32_t key, unsigned scopes, cn_err *err)
+{
+    if (key == UINT32_MAX) return CN_OK;
+    const unsigned lacks = scopes & ~auth->file.keys[key].scopes;
+    if (!lacks) return CN_OK;
+    return cn_err_set(err, CN_E_SCOPE, "API key \"%s\" has no scope \"%s\", which this route needs",
+                      auth->file.keys[key].name, cn_key_file_scope_name(lacks & -lacks));
 }
 
 void cn_auth_salt(const uint8_t tenant[CN_AUTH_TENANT_BYTES], const char *cache_salt, size_t len,

@@ -8,6 +8,12 @@ typedef struct row {
     unsigned flags;
 } row;
 
+#define X(id, path, flags)                                                                         \
+    _Static_assert(((flags) & CN_ROUTE_ACCESS) && !((flags) & CN_ROUTE_ACCESS &                    \
+                   (((flags) & CN_ROUTE_ACCESS) - 1)), "who is let in: " path);
+CN_ROUTES(X)
+#undef X
+
 static const row rows[CN_ROUTE_COUNT] = {
 #define X(id, path, flags) {path, flags},
     CN_ROUTES(X)

@@ -6,7 +6,8 @@ import pytest
 
 from .program import DEMO, refuses, run
 
-COMMANDS = ["serve", "chat", "session", "prove", "bench", "metrics", "drain", "doctor", "capture", "config",
+COMMANDS = ["serve", "chat", "session", "key", "prove", "bench", "metrics", "drain", "doctor", "capture",
+            "config",
             "support-bundle", "explain", "manual", "completion", "version"]       # as in the help
 
 

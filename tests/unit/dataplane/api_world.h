@@ -267,13 +267,19 @@ static void world_open_api(const char *const *keys, uint32_t key_count)
         .clock = cn_clock_simulated(&world.now_ns), .random = cn_random_seeded(&world.seed),
         .life_ms = 86400000, .record_bytes_max = 1 << 20, .chain_max = 100, .call_max = 64};
     if (world.store) assert_int_equal(cn_session_open(&session, &world.session, NULL), CN_OK);
+    cn_key_file *file = NULL;
+    if (key_count) assert_int_equal(cn_key_file_open(&file, NULL), CN_OK);
+    for (uint32_t i = 0; i < key_count; i++) {
+        const cn_code code = keys[i][0] == '{' ? cn_key_file_read(file, keys[i], strlen(keys[i]), "keys", NULL)
+                                               : cn_key_file_add(file, keys[i], 0, "keys", NULL);
+        assert_int_equal(code, CN_OK);
+    }
     const cn_api_options options = {
         .chat_template = world.tmpl,
         .session = world.session,
         .store = world.store,
         .model_name = "org/model",
-        .api_keys = keys,
-        .api_key_count = key_count,
+        .keys = file,
         .limits = &world.limits,
         .clock = cn_clock_simulated(&world.now_ns),
         .random = cn_random_seeded(&world.seed),
@@ -282,6 +288,7 @@ static void world_open_api(const char *const *keys, uint32_t key_count)
         .wake = &world.wake,
     };
     assert_int_equal(cn_api_open(&options, &world.api, NULL), CN_OK);
+    cn_key_file_close(file);
 }
 
 static void world_open_with(const char *const *keys, uint32_t key_count, const char *tmpl,

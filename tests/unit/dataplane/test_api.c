@@ -641,6 +641,60 @@ static void keys_open_what_is_not_a_probe(void **state)
     world_poll();
 }
 
+// Limits from the request to the header fields, on a clock that stands still.
+static void limits_are_held_and_told(void **state)
+{
+    (void)state;
+    static const char *const keys[] = {
+        "{\"tenant\":\"*\",\"concurrent\":1,\"requests_per_minute\":6,\"tokens_per_minute\":60}",
+        "sk-1", "sk-2"};
+    static const cn_http_header one[] = {{"authorization", "Bearer sk-1"}};
+    static const cn_http_header two[] = {{"authorization", "Bearer sk-2"}};
+    const char *body = "{\"prompt\":\"prompt\",\"max_tokens\":20}";
+    world_close();
+    world_open(keys, 3);
+    world_send_with(0, "POST", "/v1/completions", body, one, 1);
+    // One turn at a time; another tenant has its own.
+    world_send_with(1, "POST", "/v1/completions", body, one, 1);
+    assert_int_equal(world.exchanges[1].status, 429);
+    assert_non_null(strstr(world_body(1), "\"type\":\"requests\""));
+    assert_non_null(strstr(world.exchanges[1].extra, "Retry-After: 1\r\n"));
+    assert_non_null(strstr(world.exchanges[1].extra, "x-ratelimit-remaining-requests: 4\r\n"));
+    assert_non_null(strstr(world.exchanges[1].extra, "x-ratelimit-remaining-tokens: 33\r\n"));
+    world_send_with(2, "POST", "/v1/completions", body, two, 1);
+    assert_int_equal(world.generation_count, 2);
+    // What was reserved and not used is free again with the answer: 7 + 1 of 60 are used.
+    world_start(0, 0, 0);
+    world_token(0, 0, 'x');
+    world_finish(0, 0, CN_FINISH_LENGTH);
+    world_poll();
+    assert_int_equal(world.exchanges[0].status, 200);
+    assert_non_null(strstr(world.exchanges[0].extra, "x-ratelimit-limit-tokens: 60\r\n"));
+    assert_non_null(strstr(world.exchanges[0].extra, "x-ratelimit-remaining-tokens: 52\r\n"));
+    assert_non_null(strstr(world.exchanges[0].extra, "x-ratelimit-reset-tokens: 8s\r\n"));
+    // More than is left now is refused before the engine hears of it, and the place is free again.
+    for (int i = 0; i < 2; i++) {
+        world_send_with(0, "POST", "/v1/completions", "{\"prompt\":\"prompt\",\"max_tokens\":50}", one, 1);
+        assert_int_equal(world.exchanges[0].status, 429);
+        assert_non_null(strstr(world_body(0), "\"type\":\"tokens\""));
+        assert_non_null(strstr(world.exchanges[0].extra, "Retry-After-Ms: 5000\r\n"));
+    }
+    assert_int_equal(world.generation_count, 2);
+    // A client that goes away frees its turn within the round.
+    world_send_with(0, "POST", "/v1/completions", body, one, 1);
+    assert_int_equal(world.generation_count, 3);
+    world_gone(0);
+    world_finish(2, 0, CN_FINISH_CANCELLED);
+    world_poll();
+    world_send_with(0, "GET", "/v1/models", "", one, 1);
+    assert_int_equal(world.exchanges[0].status, 200);
+    world_send_with(0, "GET", "/v1/models", "", one, 1);
+    assert_int_equal(world.exchanges[0].status, 429);
+    assert_non_null(strstr(world.exchanges[0].extra, "Retry-After: 10\r\n"));
+    world_finish(1, 0, CN_FINISH_LENGTH);
+    world_poll();
+}
+
 static void request_ids_are_harmless(void **state)
 {
     (void)state;
@@ -834,6 +888,7 @@ int main(void)
         TEST(sessions_have_names),
         TEST(services_answer),
         TEST(keys_open_what_is_not_a_probe),
+        TEST(limits_are_held_and_told),
         TEST(request_ids_are_harmless),
         TEST(a_trace_goes_on_and_phases_are_told),
         TEST(full_rings_lose_nothing),

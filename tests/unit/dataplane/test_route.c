@@ -114,7 +114,7 @@ static void only_probes_need_no_key(void **state)
 {
     (void)state;
     static const cn_route_id open[] = {CN_ROUTE_LIVEZ, CN_ROUTE_READYZ, CN_ROUTE_HEALTH,
-                                       CN_ROUTE_METRICS, CN_ROUTE_VERSION};
+                                       CN_ROUTE_VERSION};
     static const char *const methods[] = {"GET", "POST", "DELETE"};
     bool seen[CN_ROUTE_COUNT] = {false};
     uint32_t count = 0;
