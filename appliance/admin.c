@@ -15,6 +15,7 @@
 
 enum { CONNECTIONS = 64, VIEWERS_MAX = 16, OUTPUT_BYTES = 1 << 22, ANSWER_BYTES_MAX = 1 << 24 };
 static const uint64_t SECOND_NS = 1000000000;
+_Static_assert(VIEWERS_MAX == 16, "answer_events says so");
 
 typedef struct exchange {
     cn_reply reply;

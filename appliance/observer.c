@@ -160,13 +160,14 @@ static uint32_t count_sessions(const cn_observer *o, uint64_t now_ns)
 
 static void note(cn_observer *o, const cn_tracing_record *r, uint64_t now_ns)
 {
-    if (r->phase_ns[CN_TRACING_PREFILL] == 0) return;        // it computed nothing
+    if (r->phase_ns[CN_TRACING_QUEUE] + r->phase_ns[CN_TRACING_PREFILL] == 0) return;
+    note_slow(&o->page, r);
+    if (r->phase_ns[CN_TRACING_PREFILL] == 0) return;        // it had no place in the batch
     const cn_page_tier tier = r->store_tokens    ? CN_PAGE_REDIS
                               : r->host_tokens   ? CN_PAGE_HOST
                               : r->cached_tokens ? CN_PAGE_DEVICE
                                                  : CN_PAGE_COMPUTED;
     o->page.resumed_turns[tier]++;
-    note_slow(&o->page, r);
     note_session(o, r->session, now_ns);
 }
 

@@ -314,7 +314,7 @@ void cn_page_block_slow(const cn_page *p, cn_buf *out)
 {
     if (p->slow_count == 0) {
         cn_buf_add_text(
-            out, "<p class=\"empty\">No request has generated anything in the last hour.</p>");
+            out, "<p class=\"empty\">No request has been in the queue in the last hour.</p>");
         return;
     }
     cn_buf_add_text(

@@ -47,7 +47,7 @@ static void an_empty_page_is_whole(void **state)
     assert_null(strstr(text, "nan"));
     assert_null(strstr(text, "inf"));
     assert_non_null(strstr(text, "Everything is at its default."));
-    assert_non_null(strstr(text, "No request has generated anything"));
+    assert_non_null(strstr(text, "No request has been in the queue"));
     assert_non_null(strstr(text, "none: turns are not kept"));
     assert_non_null(strstr(text, "<td class=\"n\">–</td>"));
     free(text);
