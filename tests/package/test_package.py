@@ -162,12 +162,28 @@ def test_the_bill_of_materials(root: Path) -> None:
     needed = re.findall(r"NEEDED.*\[(.*)\]", subprocess.run(["readelf", "-d", root / "usr/bin/cairn"],
                                                             capture_output=True, text=True, check=True).stdout)
     names = {p["name"] for p in packages.values()}
+    owners = subprocess.run(["dpkg", "-S", *(f"*/{library}" for library in needed)], capture_output=True,
+                            text=True).stdout
     for library in needed:
-        owner = subprocess.run(f"dpkg -S '*/{library}'", shell=True, capture_output=True, text=True).stdout
-        assert names & {line.split(":")[0] for line in owner.splitlines()}, library
+        assert names & set(re.findall(rf"^([^:\s]+)(?::\w+)?: \S*/{re.escape(library)}$", owners, re.M)), library
 
 
 def test_the_licence_of_what_is_linked_in(root: Path) -> None:
     text = (root / "usr/share/doc/cairn/copyright").read_text()
     assert "lwIP" in text and "Redistribution and use in source and binary forms" in text
     assert os.access(root / "usr/share/cairn/bind", os.X_OK)
+
+
+def test_a_library_of_no_package_is_refused(tmp_path: Path) -> None:
+    """A list that leaves something out would be worse than none."""
+    (tmp_path / "own.c").write_text("int own(void) { return 0; }\n")
+    (tmp_path / "main.c").write_text("int own(void);\nint main(void) { return own(); }\n")
+    subprocess.run("cc -shared -fPIC -o libown.so own.c && cc -o main main.c -L. -lown -Wl,-rpath,$PWD", shell=True,
+                   check=True, cwd=tmp_path)
+    sbom = TOP / "deploy/debian/sbom"
+    done = subprocess.run([sbom, tmp_path / "main", "1"], capture_output=True, text=True,
+                          env={"PATH": os.environ["PATH"], "SOURCE_DATE_EPOCH": "1"})
+    assert done.returncode == 1 and done.stderr == f"sbom: no package owns {tmp_path}/libown.so\n"
+    for script, arguments in ((sbom, [CAIRN, "1"]), (TOP / "deploy/debian/stage", [CAIRN, tmp_path / "stage", "1"])):
+        done = subprocess.run([script, *arguments], capture_output=True, text=True, env={"PATH": os.environ["PATH"]})
+        assert done.returncode != 0 and "SOURCE_DATE_EPOCH is not set; must be the time of the commit" in done.stderr
