@@ -407,19 +407,6 @@ static cn_code read_at(cn_answer *answer, const json_t *body, cn_err *err)
     return code;
 }
 
-static cn_code to_be_forked(cn_answer *answer, const cn_session_call *call, cn_err *err)
-{
-    const cn_conversations_work *w = work_of(answer);
-    const cn_code code = cn_conversations_take(answer, call, err);
-    if (code != CN_OK) return code;
-    cn_session_call *next = &answer->ask->call;
-    next->id = w->id;
-    next->at = w->at;
-    next->conversation = (cn_conversation){.id = w->made_id, .metadata = w->metadata};
-    memcpy(next->conversation.request_digest, w->digest, sizeof w->digest);
-    return cn_ask_start(answer, CN_SESSION_FORK, forked, err);
-}
-
 cn_code cn_conversations_fork(cn_answer *answer, const cn_route *route, cn_err *err)
 {
     cn_conversations_work *w;
@@ -431,7 +418,12 @@ cn_code cn_conversations_fork(cn_answer *answer, const cn_route *route, cn_err *
     if (code == CN_OK) code = cn_conversations_name(answer, err);
     json_decref(body);
     if (code != CN_OK) return code;
-    return cn_ask_id(answer, CN_SESSION_CONVERSATION, &w->id, to_be_forked, err);
+    cn_session_call *call = &answer->ask->call;
+    call->id = w->id;
+    call->at = w->at;
+    call->conversation = (cn_conversation){.id = w->made_id, .metadata = w->metadata};
+    memcpy(call->conversation.request_digest, w->digest, sizeof w->digest);
+    return cn_ask_start(answer, CN_SESSION_FORK, forked, err);
 }
 
 static void add_ids(const char *name, const cn_bytes *items, uint32_t count, cn_buf *out)
