@@ -106,6 +106,12 @@ def test_the_port_is_logged_and_counted(server: Server) -> None:
     for _ in range(5):
         server.curl("/livez")
     until(lambda: server.metric('cairn_port_frames_total{direction="received"}') >= before + 5 * 4, "counting", 3)
+    assert server.curl("/livez", "-H", "Connection: close")      # the server closes first
+    until(lambda: server.metric('cairn_tcp_connections{state="time_wait"}') > 0, "counting those in TIME_WAIT")
+    refused = subprocess.run(server.network.inside(server.network.client, "curl", "-s", "--max-time", "5",
+                                                   f"http://{SERVER_ADDRESS}:9/"))
+    assert refused.returncode == 7                   # connection refused
+    until(lambda: server.metric('cairn_tcp_events_total{event="reset_sent"}') > 0, "counting the reset")
     assert server.metric("cairn_port_link_up") == 1
     assert server.metric("cairn_port_gone") == 0
 
@@ -268,11 +274,7 @@ def test_a_device_comes_back(tmp_path: Path) -> None:
         assert stream.wait(15) == 0
         until(one.is_ready, "being ready again")
         assert one.metric("cairn_port_gone") == 0
-        assert one.metric('cairn_tcp_events_total{event="timed_out"}') > 0
-        assert one.metric('cairn_tcp_events_total{event="sent_again"}') > 0
-        assert one.curl("/livez", "-H", "Connection: close")     # the server closes first
-        until(lambda: one.metric('cairn_tcp_connections{state="time_wait"}') > 0, "counting those in TIME_WAIT")
-        assert one.metric(sent) > before             # a counter does not go back
+        until(lambda: one.metric(sent) > before, "going on counting")     # a counter does not go back
 
 
 @pytest.mark.parametrize("flags, words", [
