@@ -322,7 +322,7 @@ def test_the_doctor_finds_a_namespace_well(network: Pair) -> None:
     code, found = doctor(network, network.server, *device_flags(network), "--run_directory", "/tmp")
     assert code == 0, found
     assert {"cpu", "privileges", "device", "default_route", "addresses", "huge_pages", "isolation",
-            "run_directory"} == set(found)
+            "run_directory"} <= set(found)
     assert found["isolation"]["health"] == "poor"
     lines = run(*network.inside(network.server, str(CAIRN), "doctor", *device_flags(network))).splitlines()
     assert f"fine    default_route  {network.server_end} does not carry it" in lines
