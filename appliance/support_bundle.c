@@ -18,7 +18,7 @@
  * (POSIX ustar, no compression). A part that cannot be had says why in its place, so that a bundle is
  * written however ill the machine is. */
 
-enum { PART_BYTES_MAX = 32 << 20, BLOCK = 512, LOG_LINES = 1000 };
+enum { PART_BYTES_MAX = 32 << 20, KEYS_BYTES_MAX = 1 << 20, BLOCK = 512, LOG_LINES = 1000 };
 
 static const char ABOUT[] =
     "What `cairn support-bundle` found on this machine.\n\n"
@@ -37,6 +37,7 @@ typedef struct bundle {
     cn_cli_flags flags;
     const char *out, *log, *url;
     char password[CN_STATE_PASSWORD_BYTES];
+    char keys_file[KEYS_BYTES_MAX];
     cn_redact redact;
     uint64_t now_s;
     cn_buf tar;
@@ -241,12 +242,27 @@ static cn_code write_file(const bundle *b, cn_err *err)
     return CN_OK;
 }
 
+// The keys that stand in api_keys_file as clients send them; its other lines have hashes alone.
+static void hide_keys_of_file(bundle *b)
+{
+    FILE *file = b->settings.api_keys_file[0] ? fopen(b->settings.api_keys_file, "re") : NULL;
+    if (!file) return;
+    const size_t len = fread(b->keys_file, 1, sizeof b->keys_file - 1, file);
+    fclose(file);
+    b->keys_file[len] = '\0';
+    char *rest = b->keys_file;
+    for (char *line; (line = strsep(&rest, "\r\n"));) {
+        if (line[0] != '#' && line[0] != '{') cn_redact_add(&b->redact, line);
+    }
+}
+
 static cn_code make(bundle *b, cn_err *err)
 {
     static const char end[2 * BLOCK];
     const cn_clock clock = cn_clock_system();
     b->now_s = (uint64_t)(cn_clock_wall_ns(&clock) / 1000000000);
     for (uint32_t i = 0; i < b->settings.api_key_count; i++) cn_redact_add(&b->redact, b->settings.api_keys[i]);
+    hide_keys_of_file(b);
     if (cn_state_password(&b->settings, b->password, NULL) == CN_OK) cn_redact_add(&b->redact, b->password);
     cn_redact_add(&b->redact, getenv("CAIRN_API_KEY"));
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {

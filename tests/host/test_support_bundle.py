@@ -10,7 +10,7 @@ import pytest
 from cli.program import DEMO, Server, refuses, run
 
 # What must not be found, wherever it was planted.
-KEY, OTHER_KEY, PASSWORD, VARIABLE = "sk-planted-key-0001", "planted key of the file", "planted-password", "planted-variable"
+KEY, OTHER_KEY, PASSWORD, VARIABLE = "sk-planted-key-0001", "plantedKeyOfTheFile", "planted-password", "planted-variable"
 PROMPT, ANSWER = "the planted question", "the planted answer"
 LOG = f"""2026-11-24T08:30:00.123Z level=info event=listening addr=127.0.0.1:8000
 2026-11-24T08:30:01.000Z level=warn event=odd header="Authorization: Bearer {VARIABLE}-bearer" n=3
