@@ -12,7 +12,7 @@ from .cluster import Haproxy, Node, get, pair, until
 from .talk import Client, Conversation, Talker, ask, read_answer
 
 RESTARTS = int(os.environ.get("CN_RESTARTS", "6"))
-SEED = int(os.environ.get("CN_SEED", random.randrange(1 << 31)), 0)
+SEED = int(os.environ.get("CN_SEED", str(random.randrange(1 << 31))), 0)
 # What is promised is 250 ms. The ordinary run shares its machine with others, who may hold up any process.
 GONE_MS = float(os.environ.get("CN_GONE_MS", "2500"))
 TALKERS = 6
