@@ -167,6 +167,14 @@ cn_code cn_attempt_read(const cn_settings *s, unsigned command, cn_attempt_spec 
     if (code == CN_OK) code = read_shape(s, &out->shape, err);
     if (code == CN_OK) code = cn_draw_parse(s->cancel_after, "--cancel-after",
                                             &out->trouble.cancel_after_s, err);
+    if (code == CN_OK) code = cn_draw_parse(s->reconnect_after, "--reconnect-after",
+                                            &out->trouble.reconnect_after_s, err);
+    if (code == CN_OK && s->reconnect_share > 0 &&
+        (out->body.api != CN_BODY_RESPONSES || !s->stream)) {
+        code = cn_err_set(err, CN_E_INVALID,
+                          "--reconnect-share: %g; needs --api responses and --stream yes",
+                          s->reconnect_share);
+    }
     if (code == CN_OK && s->slo[0]) code = cn_summary_find_slo(s->slo, &out->slo, err);
     if (code == CN_OK && s->goodput[0]) code = cn_summary_parse_slo(s->goodput, &out->slo, err);
     if (code != CN_OK) return code;
@@ -174,6 +182,7 @@ cn_code cn_attempt_read(const cn_settings *s, unsigned command, cn_attempt_spec 
     out->trouble.seed = (uint64_t)s->seed;
     out->trouble.cancel_share = s->cancel_share;
     out->trouble.slow_share = s->slow_share;
+    out->trouble.reconnect_share = s->reconnect_share;
     out->trouble.slow_bytes_per_s = (uint32_t)s->slow_bytes;
     out->concurrency = (uint32_t)s->concurrency;
     out->max_concurrency = (uint32_t)s->max_concurrency;

@@ -1,6 +1,7 @@
 #include "bench/body.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "bench/words.h"
@@ -150,7 +151,11 @@ void cn_body_write(const cn_body_options *o, const cn_plan *plan, uint32_t sessi
                       responses ? "max_output_tokens" : "max_tokens", t->output_tokens,
                       o->temperature, o->stream ? "true" : "false");
     if (responses) {
-        cn_buf_add_format(&json, ",\"store\":%s", o->history == CN_BODY_RESEND ? "false" : "true");
+        // A stream that is to outlive its connection has to run in the background.
+        const bool resumes = t->reconnect_after_ns > 0;
+        const bool stores = resumes || o->history != CN_BODY_RESEND;
+        cn_buf_add_format(&json, ",\"store\":%s", stores ? "true" : "false");
+        if (resumes) cn_buf_add_text(&json, ",\"background\":true");
         if (o->history == CN_BODY_PREVIOUS && history->previous[0])
             cn_buf_add_format(&json, ",\"previous_response_id\":\"%s\"", history->previous);
         if (o->history == CN_BODY_CONVERSATION)
@@ -165,6 +170,14 @@ void cn_body_write(const cn_body_options *o, const cn_plan *plan, uint32_t sessi
     cn_buf_add_char(&json, '}');
     cn_body_write_request(o, path_of(o->api), &json, out);
     cn_buf_close(&json);
+}
+
+void cn_body_write_resume(const cn_body_options *o, const char *id, int64_t sequence, cn_buf *out)
+{
+    char path[200];
+    snprintf(path, sizeof path, "%s/%.79s?stream=true&starting_after=%lld", path_of(o->api), id,
+             (long long)sequence);
+    cn_body_write_request(o, path, NULL, out);
 }
 
 void cn_body_answered(const cn_body_options *o, const cn_plan *plan, uint32_t session,

@@ -46,6 +46,10 @@ void cn_body_history_close(cn_body_history *history);
 void cn_body_write(const cn_body_options *options, const cn_plan *plan, uint32_t session,
                    uint32_t turn, const cn_body_history *history, cn_buf *out);
 
+/* Replaces *out by the request for the events of a response behind this one. */
+void cn_body_write_resume(const cn_body_options *options, const char *id, int64_t sequence,
+                          cn_buf *out);
+
 /* The turn was answered with `text` (NULL: not kept) under this id: it joins the history. */
 void cn_body_answered(const cn_body_options *options, const cn_plan *plan, uint32_t session,
                       uint32_t turn, const char *text, const char *id, cn_body_history *history);

@@ -57,6 +57,7 @@ struct cn_client_exchange {
     cn_buf in;                   // the unfinished line of a stream, or the body so far
     cn_buf text;
     char id[80];
+    int64_t sequence;            // of the last event; -1: none had one
     uint64_t allowed_bytes;      // slow readers
     bool reused, answered, complete, failed;
 };
@@ -357,6 +358,7 @@ cn_client_exchange *cn_client_send(cn_client *c, const cn_client_request *reques
     x->request = *request;
     x->allowed_bytes = request->slow ? 0 : UINT64_MAX;
     x->id[0] = '\0';
+    x->sequence = -1;
     x->reused = x->fd >= 0;
     x->state = BUSY;
     reset_answer(x);
@@ -382,6 +384,22 @@ void cn_client_allow(cn_client *c, cn_client_exchange *x, uint32_t bytes)
 {
     x->allowed_bytes += bytes;
     if (x->state == BUSY && x->sent_bytes == x->out.len) want(c, x, EPOLLIN);
+}
+
+const char *cn_client_id(const cn_client_exchange *x) { return x->id; }
+
+int64_t cn_client_sequence(const cn_client_exchange *x) { return x->sequence; }
+
+void cn_client_resume(cn_client *c, cn_client_exchange *x, const cn_buf *bytes)
+{
+    drop_socket(x);
+    reset_answer(x);
+    cn_buf_clear(&x->in);        // half an event, which will be told again
+    cn_buf_clear(&x->out);
+    cn_buf_add(&x->out, bytes->data, bytes->len);
+    c->now_ns = now_ns(c);
+    if (x->out.overflowed) fail(c, x, CN_OUTCOME_DESCRIPTOR, "no memory for the request");
+    else begin(c, x);
 }
 
 static void take_usage(cn_tally_turn *turn, const cn_delta *delta)
@@ -427,6 +445,7 @@ static bool take_json(cn_client *c, cn_client_exchange *x, const char *text, siz
         return false;
     }
     take_usage(turn, &delta);
+    if (delta.sequence >= 0) x->sequence = delta.sequence;
     if (delta.id.len > 0 && delta.id.len < sizeof x->id) {
         memcpy(x->id, delta.id.at, delta.id.len);
         x->id[delta.id.len] = '\0';

@@ -61,6 +61,15 @@ void cn_client_cancel(cn_client *client, cn_client_exchange *exchange, cn_outcom
 /* Lets a slow request read `bytes` more. */
 void cn_client_allow(cn_client *client, cn_client_exchange *exchange, uint32_t bytes);
 
+/* What the server named the response, "" until it did, and the number of its last event that was
+ * read, -1 where there was none. */
+const char *cn_client_id(const cn_client_exchange *exchange);
+int64_t cn_client_sequence(const cn_client_exchange *exchange);
+
+/* Loses the connection of a request under way and asks for the rest of its stream with `bytes` on a
+ * fresh one. The request goes on: its turn, its tag and its digest stay. May call on_end. */
+void cn_client_resume(cn_client *client, cn_client_exchange *exchange, const cn_buf *bytes);
+
 /* Waits for the network until `until_ns` of the clock and handles what came; returns early so that
  * a caller who wants to send at `until_ns` is not late. */
 void cn_client_poll(cn_client *client, uint64_t until_ns);

@@ -26,7 +26,8 @@ typedef enum place {
     TAKE_MESSAGE,
     TAKE_INPUT,
     TAKE_OUTPUT,
-    TAKE_CACHED
+    TAKE_CACHED,
+    TAKE_SEQUENCE
 } place;
 
 static const struct {
@@ -38,7 +39,7 @@ static const struct {
     {ROOT, "error", ERROR},                 {ROOT, "response", RESPONSE},
     {ROOT, "delta", TAKE_TEXT},             {ROOT, "id", TAKE_ID},
     {ROOT, "type", TAKE_TYPE},              {ROOT, "message", TAKE_MESSAGE},
-    {ROOT, "output", OUTPUT},
+    {ROOT, "output", OUTPUT},               {ROOT, "sequence_number", TAKE_SEQUENCE},
     {CHOICE, "delta", DELTA},               {CHOICE, "message", DELTA},
     {CHOICE, "text", TAKE_TEXT},            {CHOICE, "token_ids", IDS},
     {DELTA, "content", TAKE_TEXT},          {DELTA, "reasoning_content", TAKE_TEXT},
@@ -127,6 +128,7 @@ static void take_number(walk *w, place at, int64_t value)
     case TAKE_INPUT: w->out->input_tokens = value; break;
     case TAKE_OUTPUT: w->out->output_tokens = value; break;
     case TAKE_CACHED: w->out->cached_tokens = value; break;
+    case TAKE_SEQUENCE: w->out->sequence = value; break;
     case IDS: w->out->id_count++; break;
     default: break;
     }
@@ -194,7 +196,8 @@ static bool take_value(walk *w, place at, uint32_t depth)
 
 bool cn_delta_parse(const char *text, size_t len, cn_delta *out)
 {
-    *out = (cn_delta){.input_tokens = -1, .output_tokens = -1, .cached_tokens = -1};
+    *out = (cn_delta){.input_tokens = -1, .output_tokens = -1, .cached_tokens = -1,
+                       .sequence = -1};
     walk w = {text, text + len, out};
     if (!take_char(&w, '{') || !take_object(&w, ROOT, 1)) return false;
     skip_space(&w);

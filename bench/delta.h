@@ -30,6 +30,7 @@ typedef struct cn_delta {
     cn_delta_slice error;        // its message
     bool has_error;
     int64_t input_tokens, output_tokens, cached_tokens;      // -1: not told
+    int64_t sequence;            // of an event of the Responses API; -1: not told
 } cn_delta;
 
 /* False if the text is no JSON object. */

@@ -8,8 +8,8 @@
 #include "base/assert.h"
 
 /* How it works. Sessions that have not begun wait in the plan, in order of their due times.
- * Everything else that is due at some time is in one heap: later turns, cancellations, and the next
- * sip of a slow reader. The loop fires what is due, prepares the bytes of the next request while
+ * Everything else that is due at some time is in one heap: later turns, cancellations, streams
+ * that are to be lost, and the next sip of a slow reader. The loop fires what is due, prepares the bytes of the next request while
  * there is time, and then polls the network until the next due time:
  *
  *    plan.sessions ─┐                        ┌─▶ sent ──answer──▶ heap: next turn after think time
@@ -17,7 +17,7 @@
  *                                            └─▶ queue (--max-concurrency) ──place freed──▶ sent
  *
  * An answer only puts things into the heap or the queue; requests are sent from the loop alone. */
-typedef enum item_kind { TURN, CANCEL, SIP } item_kind;
+typedef enum item_kind { TURN, CANCEL, SIP, RESUME } item_kind;
 
 typedef struct item {
     uint64_t at_ns;
@@ -52,7 +52,7 @@ typedef struct drive {
 } drive;
 
 enum { NONE = UINT32_MAX, REQUEST_BYTES_MAX = 65 << 20, SIPS_PER_S = 10, BURST = 64 };
-static const uint64_t TICK_NS = 100000000;
+static const uint64_t TICK_NS = 100000000, RESUME_AGAIN_NS = 1000000;
 
 static uint64_t now_ns(const drive *d) { return cn_clock_now_ns(&d->o->clock); }
 
@@ -183,6 +183,9 @@ static void send_turn(drive *d, uint32_t session)
     if (p->cancel_after_ns) {
         heap_push(d, (item){t->sent_ns + p->cancel_after_ns, session, l->turn, CANCEL});
     }
+    if (p->reconnect_after_ns) {
+        heap_push(d, (item){t->sent_ns + p->reconnect_after_ns, session, l->turn, RESUME});
+    }
     if (request.slow) heap_push(d, (item){t->sent_ns, session, l->turn, SIP});
 }
 
@@ -249,6 +252,22 @@ static void give_up(drive *d, uint32_t session, cn_outcome outcome)
     leave_flight(d, session, "");
 }
 
+// Until the server has named the response and one of its events, there is nothing to go on behind.
+static void resume(drive *d, const item *due)
+{
+    cn_client_exchange *exchange = d->lives[due->session]->exchange;
+    const char *id = cn_client_id(exchange);
+    const int64_t sequence = cn_client_sequence(exchange);
+    if (!id[0] || sequence < 0) {
+        heap_push(d, (item){now_ns(d) + RESUME_AGAIN_NS, due->session, due->turn, RESUME});
+        return;
+    }
+    d->prepared_session = NONE;  // it stood where this request is written
+    cn_body_write_resume(&d->o->body, id, sequence, &d->request);
+    tally_of(d, due->session, due->turn)->resumed = true;
+    cn_client_resume(d->client, exchange, &d->request);
+}
+
 static void fire(drive *d, const item *due)
 {
     live *l = d->lives[due->session];
@@ -257,6 +276,9 @@ static void fire(drive *d, const item *due)
     case TURN: fire_turn(d, due); break;
     case CANCEL:
         if (under_way) give_up(d, due->session, CN_OUTCOME_CANCELLED);
+        break;
+    case RESUME:
+        if (under_way) resume(d, due);
         break;
     case SIP:
         if (!under_way) break;

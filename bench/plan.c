@@ -8,7 +8,8 @@
 enum { ARENA_BYTES_MAX = 1 << 30 };
 
 // Each use of the seed is a stream of its own: more turns do not move the arrivals.
-enum { STREAM_ARRIVALS = 1, STREAM_SHAPE, STREAM_TEXT, STREAM_PREFIX, STREAM_TROUBLE };
+enum { STREAM_ARRIVALS = 1, STREAM_SHAPE, STREAM_TEXT, STREAM_PREFIX, STREAM_TROUBLE,
+       STREAM_RECONNECT };
 
 void cn_plan_init(cn_plan *plan)
 {
@@ -136,7 +137,9 @@ cn_code cn_plan_reschedule(cn_plan *plan, const cn_plan_schedule *schedule, cn_e
 void cn_plan_disturb(cn_plan *plan, const cn_plan_trouble *trouble)
 {
     uint64_t state = cn_words_mix(trouble->seed, STREAM_TROUBLE);
+    uint64_t reconnect_state = cn_words_mix(trouble->seed, STREAM_RECONNECT);
     const cn_random random = cn_random_seeded(&state);
+    const cn_random reconnect = cn_random_seeded(&reconnect_state);
     for (uint32_t i = 0; i < plan->turn_count; i++) {
         cn_plan_turn *turn = &plan->turns[i];
         const double after_s = cn_draw_take(&trouble->cancel_after_s, &random);
@@ -145,6 +148,10 @@ void cn_plan_disturb(cn_plan *plan, const cn_plan_trouble *trouble)
         }
         if (cn_draw_uniform(&random) < trouble->slow_share) {
             turn->slow_bytes_per_s = trouble->slow_bytes_per_s;
+        }
+        const double lost_s = cn_draw_take(&trouble->reconnect_after_s, &reconnect);
+        if (cn_draw_uniform(&reconnect) < trouble->reconnect_share) {
+            turn->reconnect_after_ns = 1 + (uint64_t)(lost_s * 1e9);
         }
     }
 }

@@ -25,6 +25,7 @@ typedef struct cn_plan_turn {
     const char *answer;          // what a file says was answered; goes into the history if not NULL
     const uint64_t *blocks;
     uint64_t cancel_after_ns;    // after it was sent; 0: never
+    uint64_t reconnect_after_ns; // likewise: the stream is lost and resumed
     uint32_t text_len, answer_len;
     uint32_t block_count, block_tokens;
     uint32_t input_tokens;       // what the user says, without prefix and history
@@ -80,11 +81,11 @@ cn_code cn_plan_synthetic(cn_plan *plan, const cn_plan_schedule *schedule,
  * after the duration or above the count are dropped. Errors: as above. */
 cn_code cn_plan_reschedule(cn_plan *plan, const cn_plan_schedule *schedule, cn_err *err);
 
-/* Which turns are cancelled and which are read slowly, drawn for each. */
+/* Which turns are cancelled, read slowly, or lost and resumed, drawn for each. */
 typedef struct cn_plan_trouble {
     uint64_t seed;
-    double cancel_share, slow_share;
-    cn_draw cancel_after_s;
+    double cancel_share, slow_share, reconnect_share;
+    cn_draw cancel_after_s, reconnect_after_s;
     uint32_t slow_bytes_per_s;
 } cn_plan_trouble;
 void cn_plan_disturb(cn_plan *plan, const cn_plan_trouble *trouble);

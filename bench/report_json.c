@@ -318,6 +318,9 @@ static void add_cairn(const cn_report_run *r, cn_buf *out)
     add_number(out, "events_per_s", s->events_per_s);
     add_count(out, "received_bytes", r->tally->received_bytes);
     add_count(out, "connections", r->tally->connection_count);
+    uint64_t resumed = 0;
+    for (uint32_t i = 0; i < r->tally->turn_count; i++) resumed += r->tally->turns[i].resumed;
+    add_count(out, "resumed", resumed);
     add_number(out, "generator_cpu", s->cpu_share);
     add_lateness(s, out);
     cn_buf_add_char(out, ',');
@@ -369,8 +372,9 @@ static void write_log_line(const cn_report_run *r, uint32_t session, uint32_t tu
     if (t->cached_tokens >= 0) add_count(out, "cached_tokens", (uint64_t)t->cached_tokens);
     else cn_buf_add_text(out, ",\"cached_tokens\":null");
     add_count(out, "events", t->event_count);
-    cn_buf_add_format(out, ",\"slow\":%s,\"itl_s\":",
-                      r->plan->turns[i].slow_bytes_per_s ? "true" : "false");
+    cn_buf_add_format(out, ",\"slow\":%s,\"resumed\":%s,\"itl_s\":",
+                      r->plan->turns[i].slow_bytes_per_s ? "true" : "false",
+                      r->tally->turns[i].resumed ? "true" : "false");
     add_gaps(t, out);
     cn_buf_add_text(out, ",\"digest\":");
     add_hex(t->digest, sizeof t->digest, out);

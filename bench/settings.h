@@ -60,6 +60,8 @@ enum { CN_SETTINGS_RUN = 1, CN_SETTINGS_CAPACITY = 2, CN_SETTINGS_REPLAY = 4, CN
     T(cancel_after, "1", CN_SETTINGS_ONCE, "seconds after sending; a number or a distribution")    \
     N(slow_share, 0, 0, 1, CN_SETTINGS_ONCE, "share of requests whose client reads slowly; not in the latencies") \
     N(slow_bytes, 1000, 1, 1e9, CN_SETTINGS_ONCE, "bytes per second that a slow client reads")     \
+    N(reconnect_share, 0, 0, 1, CN_SETTINGS_ONCE, "share of streams that the client loses, and resumes behind the last event it saw") \
+    T(reconnect_after, "1", CN_SETTINGS_ONCE, "seconds after sending; a number or a distribution") \
     N(timeout, 600, 0.001, 1e6, CN_SETTINGS_LOAD, "seconds until a request is given up")           \
     N(warmups, 1, 0, 1e6, CN_SETTINGS_LOAD, "requests before the clock starts; they also show that the server answers") \
     T(slo, "", CN_SETTINGS_LOAD, "service level for goodput: a name like llama3.1-8b-interactive")  \

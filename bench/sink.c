@@ -23,7 +23,8 @@
 /* How it works. One loop over connections; an answer that takes time is in a heap by the time of
  * its next token. An answer that takes none is written in one piece. A request is not parsed as
  * JSON: the few members that matter are found by their names, the rest only seeds the words of the
- * answer. */
+ * answer. The id of a response says all that its tokens depend on, so that a stream can be resumed
+ * although nothing is kept. */
 typedef enum api { CHAT, COMPLETIONS, RESPONSES } api;
 typedef enum fault {
     SOUND,
@@ -42,13 +43,14 @@ typedef struct sink_conn {
     int fd;
     uint32_t interest;
     http_parser parser;
-    char path[32];
+    char path[160];
     uint32_t path_len;
     cn_buf in, out;
     size_t out_at;               // bytes of `out` that are sent
     api api;
     bool stream, whole_request, ends;
     bool playing;                // holds a slot
+    bool resumed;                // its beginning was told on another connection
     uint32_t token_count, token_at;
     uint32_t input_tokens;
     uint64_t seed;
@@ -182,8 +184,34 @@ static uint32_t read_count(const cn_buf *body, const char *name, uint32_t otherw
     return value ? value : otherwise;
 }
 
+static void add_id(const sink_conn *c, cn_buf *out)
+{
+    cn_buf_add_format(out, "\"id\":\"resp_%016llx_%u_%u\"", (unsigned long long)c->seed,
+                      c->token_count, c->input_tokens);
+}
+
+/* GET .../responses/ID?stream=true&starting_after=N. Event 0 is response.created, event N the token
+ * of this number. */
+static bool read_resume(sink_conn *c)
+{
+    char path[sizeof c->path + 1];
+    unsigned long long seed;
+    uint32_t after;
+    snprintf(path, sizeof path, "%.*s", (int)c->path_len, c->path);
+    const char *at = c->parser.method == HTTP_GET ? strstr(path, "/responses/") : NULL;
+    if (!at || sscanf(at, "/responses/resp_%16llx_%u_%u?stream=true&starting_after=%u", &seed,
+                      &c->token_count, &c->input_tokens, &after) != 4) return false;
+    c->seed = seed;
+    c->api = RESPONSES;
+    c->stream = true;
+    c->token_at = after < c->token_count ? after : c->token_count;
+    return true;
+}
+
 static void read_request(sink_conn *c)
 {
+    c->resumed = read_resume(c);
+    if (c->resumed) return;
     static const uint64_t prime = 0x100000001B3u;            // FNV-1a
     const char *stream = find_member(&c->in, "\"stream\":");
     const char *path = c->path;
@@ -239,7 +267,8 @@ static void add_token(const sink *s, const sink_conn *c, cn_buf *out)
     case RESPONSES:
         len = snprintf(frame, sizeof frame, "event: response.output_text.delta\ndata: {\"type\":"
                        "\"response.output_text.delta\",\"item_id\":\"msg_0\",\"output_index\":0,"
-                       "\"content_index\":0,\"delta\":\"%.*s\"}\n\n", text_len, text);
+                       "\"content_index\":0,\"sequence_number\":%u,\"delta\":\"%.*s\"}\n\n",
+                       c->token_at + 1, text_len, text);
         break;
     }
     cn_buf_add_format(out, "%x\r\n", (unsigned)len);
@@ -262,8 +291,10 @@ static void add_end(sink *s, const sink_conn *c, cn_buf *out)
     if (c->api == RESPONSES) {
         cn_buf_add_format(&s->events,
                           "event: response.completed\ndata: {\"type\":\"response.completed\","
-                          "\"response\":{\"id\":\"resp_%016llx\",\"status\":\"completed\",",
-                          (unsigned long long)c->seed);
+                          "\"sequence_number\":%u,\"response\":{\"status\":\"completed\",",
+                          c->token_count + 1);
+        add_id(c, &s->events);
+        cn_buf_add_char(&s->events, ',');
         add_usage(c, &s->events);
         cn_buf_add_text(&s->events, "}}\n\n");
     } else {
@@ -297,10 +328,10 @@ static void add_whole(const sink_conn *c, cn_buf *out)
         cn_buf_add_text(&json, ",\"index\":0,\"finish_reason\":\"length\"}],");
         break;
     case RESPONSES:
-        cn_buf_add_format(&json,
-                          "{\"id\":\"resp_%016llx\",\"object\":\"response\",\"output\":[{\"type\":"
-                          "\"message\",\"content\":[{\"type\":\"output_text\",\"text\":",
-                          (unsigned long long)c->seed);
+        cn_buf_add_char(&json, '{');
+        add_id(c, &json);
+        cn_buf_add_text(&json, ",\"object\":\"response\",\"output\":[{\"type\":"
+                               "\"message\",\"content\":[{\"type\":\"output_text\",\"text\":");
         cn_buf_add_json(&json, text.data, text.len);
         cn_buf_add_text(&json, "}]}],");
         break;
@@ -314,6 +345,16 @@ static void add_whole(const sink_conn *c, cn_buf *out)
     cn_buf_add(out, json.data, json.len);
     cn_buf_close(&json);
     cn_buf_close(&text);
+}
+
+static void add_created(sink *s, const sink_conn *c, cn_buf *out)
+{
+    cn_buf_clear(&s->events);
+    cn_buf_add_text(&s->events, "event: response.created\ndata: {\"type\":\"response.created\","
+                                "\"sequence_number\":0,\"response\":{");
+    add_id(c, &s->events);
+    cn_buf_add_text(&s->events, "}}\n\n");
+    add_chunk(&s->events, out);
 }
 
 // True if the answer is not to go on as it should.
@@ -383,6 +424,7 @@ static void begin(sink *s, sink_conn *c)
     if (c->stream) {
         cn_buf_add_text(&c->out, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
                         "Transfer-Encoding: chunked\r\n\r\n");
+        if (c->api == RESPONSES && !c->resumed) add_created(s, c, &c->out);
     }
     if (s->ttft_ms.kind == CN_DRAW_FIXED && s->ttft_ms.a <= 0) {
         play(s, c);
@@ -456,7 +498,8 @@ static const http_parser_settings settings = {.on_message_begin = on_begin,
 // The list of models and new conversations: what a generator asks before it begins.
 static bool answer_small(sink *s, sink_conn *c)
 {
-    const bool models = c->parser.method == HTTP_GET;
+    const bool models = c->parser.method == HTTP_GET && !read_resume(c);
+    if (c->parser.method == HTTP_GET && !models) return false;
     if (!models && !memmem(c->path, c->path_len, "/conversations", 14)) return false;
     char json[128];
     const int len = models ? snprintf(json, sizeof json,

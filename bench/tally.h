@@ -53,6 +53,7 @@ typedef struct cn_tally_turn {
     uint32_t event_count;        // events with text or token ids
     int64_t input_tokens, output_tokens, cached_tokens;  // as the server told; -1: it did not
     uint16_t status;             // HTTP
+    bool resumed;                // its stream was lost and taken up again
     cn_outcome outcome;
     unsigned char digest[CN_TALLY_DIGEST_BYTES];         // BLAKE2b of its tokens or text
 } cn_tally_turn;

@@ -184,6 +184,21 @@ def test_cancelled_and_slow_clients_are_kept_apart(tmp_path: Path) -> None:
     assert min(line["end_s"] - line["sent_s"] for line in slow_lines) > 0.3
 
 
+def test_a_lost_stream_is_resumed_where_it_ended(tmp_path: Path) -> None:
+    """What was asked is the same in both runs, and in one of them nothing is lost: an event that came twice,
+    or never, would change the digest."""
+    same = ("--api", "responses", "--rate", "inf", "--sessions", 30, "--turns", 2, "--output-tokens", 20,
+            "--reconnect-share", 0.7)
+    with sink("--ttft", 10, "--itl", 10) as url:
+        whole = load(tmp_path, url, *same, "--reconnect-after", "uniform:100:101")
+        lost = load(tmp_path, url, *same, "--reconnect-after", "uniform:0:0.15")
+    assert whole.json["cairn"]["resumed"] == 0
+    assert 20 <= lost.json["cairn"]["resumed"] == sum(line["resumed"] for line in lost.lines) < 60
+    assert lost.json["completed"] == whole.json["completed"] == 60
+    assert {line["events"] for line in lost.lines} == {20}
+    assert [line["digest"] for line in lost.lines] == [line["digest"] for line in whole.lines]
+
+
 @pytest.mark.parametrize("api", ["chat", "completions", "responses"])
 @pytest.mark.parametrize("stream", ["yes", "no"])
 def test_each_api_streamed_and_whole(tmp_path: Path, api: str, stream: str) -> None:
@@ -258,6 +273,7 @@ def test_the_capacity_of_a_sink_with_four_places(tmp_path: Path) -> None:
     (["run", "--stream", "maybe"], "--stream: maybe; must be yes or no"),
     (["run", "--api", "grpc"], "--api: grpc; must be chat, completions or responses"),
     (["run", "--history", "previous"], "--history: previous; needs --api responses"),
+    (["run", "--reconnect-share", "0.5"], "--reconnect-share: 0.5; needs --api responses and --stream yes"),
     (["run", "--prompt", "ids"], "--prompt: ids; needs --api completions"),
     (["run", "--arrivals", "ramp"], "--duration: 0; must be above 0 for --arrivals ramp"),
     (["run", "--arrivals", "sometimes"], "--arrivals: sometimes; must be poisson, gamma"),

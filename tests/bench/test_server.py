@@ -45,6 +45,15 @@ def test_cancelled_requests_leave_the_server_working(tmp_path: Path, url: str) -
     assert outcomes["cancelled"] > 0 and outcomes["cancelled"] + outcomes["ok"] == 30
 
 
+def test_a_storm_of_reconnects_loses_and_repeats_nothing(tmp_path: Path, url: str) -> None:
+    same = ("--api", "responses", "--rate", "inf", "--sessions", 24, "--output-tokens", 80, "--reconnect-share", 1)
+    whole = load(tmp_path, url, *same, "--reconnect-after", 1000)
+    storm = load(tmp_path, url, *same, "--reconnect-after", "0.02")
+    assert storm.json["completed"] == whole.json["completed"] == 24, storm.text
+    assert storm.json["cairn"]["resumed"] > 0
+    assert storm.json["cairn"]["digest"] == whole.json["cairn"]["digest"]
+
+
 def test_each_history_of_the_responses_api(tmp_path: Path, url: str) -> None:
     """The server's own memory of a conversation is one, whichever way it is named."""
     digests = {}
