@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <linux/filter.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -478,11 +479,24 @@ static void kernel_abort(cn_transport *transport, cn_conn conn)
     release(k, p);
 }
 
+/* Whoever is connected when the listener closes gets a reset, perhaps after a request that nobody may
+ * send twice. So SYNs are dropped first, then those who are connected are taken: who was not let in
+ * asks again in a second, and is refused. */
 static void kernel_stop_listening(cn_transport *transport)
 {
     kernel *k = (kernel *)transport;
+    enum { FLAGS_OFFSET = 13 };      // RFC 9293, 3.1; a filter sees a segment from its TCP header on
+    struct sock_filter no_syn[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, FLAGS_OFFSET),
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, TH_SYN, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+    };
+    const struct sock_fprog filter = {sizeof no_syn / sizeof *no_syn, no_syn};
     if (k->listen_fd < 0) return;
-    accept_batch(k);                 // whoever is connected already would get a reset
+    // Without it (a Unix socket, a refusal) there is a short moment in which a client may come too late.
+    (void)setsockopt(k->listen_fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter);
+    accept_batch(k);
     close(k->listen_fd);
     k->listen_fd = -1;
     k->accept_again_ns = 0;
