@@ -97,16 +97,16 @@ def test_a_later_turn_is_due_think_time_after_the_answer(tmp_path: Path) -> None
 
 
 def test_a_stall_shows_from_the_due_time_and_hides_from_the_sent_time(tmp_path: Path) -> None:
-    """Constant arrivals over 5 s and a stall of 1 s: a share of (1 - x) / 5 waits longer than x, so the 99th
-    percentile is 0.95 s. With four connections only four requests are sent into the stall: 0.4 %."""
-    with sink("--stall-at", 1.5, "--stall", 1) as url:
-        run = load(tmp_path, url, "--arrivals", "constant", "--rate", 200, "--duration", 5, "--warmups", 0,
+    """Constant arrivals over 10 s and a stall of 5 s: a share of (5 - x) / 10 waits longer than x, so the 99th
+    percentile is 4.9 s. With four connections only four requests are sent into the stall: 0.2 %."""
+    with sink("--stall-at", 1.5, "--stall", 5) as url:
+        run = load(tmp_path, url, "--arrivals", "constant", "--rate", 200, "--duration", 10, "--warmups", 0,
                    "--model", "sink", "--max-concurrency", 4, "--output-tokens", 2)
-    assert run.json["completed"] == 1000
-    assert run.json["p99_ttft_ms"] == pytest.approx(950, rel=0.02)
+    assert run.json["completed"] == 2000
+    assert run.json["p99_ttft_ms"] == pytest.approx(4900, rel=0.02)
     assert run.json["cairn"]["from_sent"]["ttft_ms"]["p99"] < 100
-    assert run.json["cairn"]["from_sent"]["ttft_ms"]["max"] > 900
-    assert run.json["cairn"]["queue_ms"]["p99"] > 800
+    assert run.json["cairn"]["from_sent"]["ttft_ms"]["max"] > 4900
+    assert run.json["cairn"]["queue_ms"]["p99"] > 4700
 
 
 def test_the_digest_is_of_the_answers_and_not_of_the_load(tmp_path: Path) -> None:
