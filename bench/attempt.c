@@ -14,6 +14,7 @@ enum { SESSIONS_DEFAULT = 100, SESSIONS_MAX = 10000000 };
  *   azure-*   Azure LLM inference 2023: gaps with a coefficient of variation of 1.09 and 13.2, which
  *             is a gamma shape of 1/CV^2; conversations 1,020 tokens in (mean 1,155) and 129 out
  *             (211), code 1,469 in (2,048) and 13 out (28)
+ *             (the means, unlike the medians, were not checked against the trace)
  *   weka      739 recorded sessions of coding agents: 45 turns, 155 at p90; 720 new tokens per
  *             turn, 4,662 at p90; 10 s between turns, 166 s at p90; the lengths of answers are ours
  *   chat      a person who reads and types; all of it is our choice */
