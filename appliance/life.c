@@ -276,7 +276,9 @@ static void tell_progress(cn_life *life, drain *d)
 static bool is_drained(const cn_life *life)
 {
     const cn_life_rooms *r = life->rooms;
-    return cn_api_request_count(r->api) == 0 && atomic_load(r->connections) == 0 &&
+    // Before the listener is closed, having no connections says nothing.
+    return atomic_load(r->net_phase) == CN_LIFE_DRAINS && atomic_load(r->connections) == 0 &&
+           cn_api_request_count(r->api) == 0 &&
            cn_engine_unsaved_pages(r->engine) == 0;
 }
 

@@ -41,6 +41,7 @@ typedef struct cn_life_rooms {
     uint32_t pulse_count;
     cn_wake *net_wake;
     _Atomic cn_life_phase *phase;
+    const _Atomic cn_life_phase *net_phase;      // the one that it has come to; `connections` is of then
     const _Atomic uint32_t *connections;
     cn_keys_watch *keys;
 } cn_life_rooms;

@@ -84,7 +84,7 @@ struct serve {
     room net, front, scheduler, keeper, operators;
     cn_life *life;
     _Atomic cn_life_phase phase; // for the net thread, which alone may call cn_http_drain
-    cn_life_phase net_phase;
+    _Atomic cn_life_phase net_phase;     // that the net thread has come to
     _Atomic uint32_t connections;
     const char *model_name;
     uint64_t start_ns;
@@ -360,13 +360,13 @@ static cn_code open_admin(serve *s, cn_err *err)
 static bool poll_net(serve *s, uint64_t timeout_ns)
 {
     const cn_life_phase phase = atomic_load(&s->phase);
-    if (phase != s->net_phase) {
-        s->net_phase = phase;
+    if (phase != atomic_load(&s->net_phase)) {
         if (phase == CN_LIFE_RETIRES) cn_http_retire(s->http);
         else cn_http_drain(s->http);
     }
     const bool worked = cn_http_poll(s->http, timeout_ns);
     atomic_store(&s->connections, cn_http_connection_count(s->http));
+    atomic_store(&s->net_phase, phase);
     return worked;
 }
 
@@ -556,8 +556,8 @@ static int live(serve *s)
 {
     cn_life_rooms rooms = {
         .api = s->api, .engine = s->engine, .network = s->network, .metrics = s->metrics,
-        .net_wake = &s->net.wake, .phase = &s->phase, .connections = &s->connections,
-        .keys = &s->keys};
+        .net_wake = &s->net.wake, .phase = &s->phase, .net_phase = &s->net_phase,
+        .connections = &s->connections, .keys = &s->keys};
     cn_keys_watch_init(&s->keys, s->settings, s->api, &s->log);
     room *const threads[] = {&s->net, &s->front, &s->scheduler, &s->keeper};
     for (size_t i = 0; i < sizeof threads / sizeof threads[0]; i++) {
