@@ -105,17 +105,19 @@ static const char *role_of(const json_t *messages, size_t index)
 }
 
 /* Notes the seam that was rendered. A call would join the message of an assistant that stands before it, and
- * text with marks is not what it will be. */
-static void note_seam(cn_answer *answer, const json_t *messages, uint32_t left_out)
+ * text with marks is not what it will be. `digest` is that of the extras, NULL where nobody has made it yet. */
+static void note_seam(cn_answer *answer, const json_t *messages, uint32_t left_out,
+                      const uint8_t *digest)
 {
     const cn_chat *chat = &answer->api->chat;
     cn_history_prompt *prompt = &answer->turn->prompt;
     const size_t count = json_array_size(messages), behind = chat->text.len - chat->messages_bytes;
     if (chat->messages_bytes == 0 || *chat->mark.text || answer->params.continue_final ||
-        behind > prompt->text_len || strcmp(role_of(messages, count - 1), "assistant") == 0 ||
-        !digest_extras(answer, prompt->seam.digest)) {
+        behind > prompt->text_len || strcmp(role_of(messages, count - 1), "assistant") == 0) {
         return;
     }
+    if (digest) memcpy(prompt->seam.digest, digest, sizeof prompt->seam.digest);
+    else if (!digest_extras(answer, prompt->seam.digest)) return;
     prompt->seam.messages = (uint32_t)count + left_out;
     prompt->seam.bytes = (uint32_t)behind;
 }
@@ -169,7 +171,8 @@ static bool render_rest(cn_answer *answer)
     bool takes = false;
     cn_err ignored;
     if (!may_continue(answer)) return false;
-    const uint32_t from = turn->chain[turn->chain_count - 1].seam.messages;
+    const cn_turn_seam *seam = &turn->chain[turn->chain_count - 1].seam;
+    const uint32_t from = seam->messages;
     json_t *body = json_deep_copy(turn->body);
     const bool made =
         body && make_rest(turn, cn_template_rest_asks_first(chat->chat_template), body);
@@ -182,7 +185,7 @@ static bool render_rest(cn_answer *answer)
             CN_OK) {
         takes = false;
     }
-    if (takes) note_seam(answer, messages, from - 1);
+    if (takes) note_seam(answer, messages, from - 1, seam->digest);    // may_continue found it equal
     json_decref(body);
     return takes && check_room(answer, &ignored) == CN_OK;
 }
@@ -205,7 +208,7 @@ static cn_code render_from(cn_answer *answer, uint32_t first, cn_err *err)
     if (code == CN_OK) {
         code = cn_history_encode(answer, turn->chain, turn->chain_count, &turn->prompt, err);
     }
-    if (code == CN_OK && first == 0) note_seam(answer, json_object_get(body, "messages"), 0);
+    if (code == CN_OK && first == 0) note_seam(answer, json_object_get(body, "messages"), 0, NULL);
     json_decref(body);
     return code == CN_OK ? check_room(answer, err) : code;
 }
